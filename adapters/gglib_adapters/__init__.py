@@ -1,0 +1,1 @@
+"""Adapters that come with gglib; they register as anybody's do, by entry points."""

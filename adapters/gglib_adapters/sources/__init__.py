@@ -1,0 +1,1 @@
+"""Sources: where model files come from."""

@@ -1,0 +1,112 @@
+"""What happened: frozen, past tense, with units in the names. Times are Unix seconds."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import attrs
+
+__all__ = [
+    "Event",
+    "GatewayStarted",
+    "GatewayStopped",
+    "ModelAdded",
+    "ModelRemoved",
+    "OrphanStopped",
+    "ServerFailed",
+    "ServerReady",
+    "ServerStarted",
+    "ServerStopped",
+]
+
+
+@attrs.frozen(kw_only=True)
+class Event:
+    """Something that happened at ``at``; ``name`` is its literal in logs."""
+
+    name: ClassVar[str] = "event"
+    at: float
+
+
+@attrs.frozen(kw_only=True)
+class ModelAdded(Event):
+    """A model entered the catalog."""
+
+    name: ClassVar[str] = "model.added"
+    model_id: int
+    model_name: str
+
+
+@attrs.frozen(kw_only=True)
+class ModelRemoved(Event):
+    """A model left the catalog; its file was not touched."""
+
+    name: ClassVar[str] = "model.removed"
+    model_id: int
+    model_name: str
+
+
+@attrs.frozen(kw_only=True)
+class ServerStarted(Event):
+    """A server's process exists; it is not ready yet."""
+
+    name: ClassVar[str] = "server.started"
+    server_id: str
+    model_name: str
+    pid: int | None
+    port: int
+
+
+@attrs.frozen(kw_only=True)
+class ServerReady(Event):
+    """A server answers; ``load_s`` after its process was asked for."""
+
+    name: ClassVar[str] = "server.ready"
+    server_id: str
+    model_name: str
+    load_s: float
+
+
+@attrs.frozen(kw_only=True)
+class ServerStopped(Event):
+    """A server was asked to end, and has."""
+
+    name: ClassVar[str] = "server.stopped"
+    server_id: str
+    model_name: str
+    stop_s: float
+
+
+@attrs.frozen(kw_only=True)
+class ServerFailed(Event):
+    """A server ended, or was ended, against its owner's wish."""
+
+    name: ClassVar[str] = "server.failed"
+    server_id: str
+    model_name: str
+    reason: str
+
+
+@attrs.frozen(kw_only=True)
+class OrphanStopped(Event):
+    """A server whose owner is gone was found and ended."""
+
+    name: ClassVar[str] = "server.orphan_stopped"
+    server_id: str
+    model_name: str
+
+
+@attrs.frozen(kw_only=True)
+class GatewayStarted(Event):
+    """The gateway accepts connections."""
+
+    name: ClassVar[str] = "gateway.started"
+    address: str
+
+
+@attrs.frozen(kw_only=True)
+class GatewayStopped(Event):
+    """The gateway has let its streams end and closed."""
+
+    name: ClassVar[str] = "gateway.stopped"
+    address: str

@@ -1,0 +1,184 @@
+"""A model that gglib knows: a file, what it is, and how its user wants it served."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import attrs
+
+from gglib.domain.inference import InferenceConfig
+from gglib.domain.validation import at_least, model_name, number_at_least, text
+from gglib.errors import InvalidValue
+
+__all__ = [
+    "SERVER_DEFAULT_FIELDS",
+    "Capability",
+    "Model",
+    "ModelDefaults",
+    "ModelFacts",
+    "ModelOrigin",
+    "Profile",
+    "check_alias",
+]
+
+
+class Capability(StrEnum):
+    """What a model can do."""
+
+    CHAT = "chat"
+    COMPLETION = "completion"
+    EMBEDDING = "embedding"
+    RERANK = "rerank"
+    VISION = "vision"
+    TOOLS = "tools"
+    REASONING = "reasoning"
+    MTP = "mtp"
+
+
+@attrs.frozen(kw_only=True)
+class ModelFacts:
+    """What a model file says of itself; ``None`` = it does not say. Sizes in tokens or units."""
+
+    architecture: str | None = None
+    quantization: str | None = None
+    parameters: int | None = None
+    context_length: int | None = None
+    layers: int | None = None
+    heads: int | None = None
+    kv_heads: int | None = None
+    embedding_size: int | None = None
+    expert_count: int | None = None
+    expert_used_count: int | None = None
+    vocabulary_size: int | None = None
+    chat_template: str | None = None
+    display_name: str | None = None
+    """``general.name``: the author's title for the model."""
+    capabilities: frozenset[Capability] = attrs.field(default=frozenset(), converter=frozenset)
+
+
+@attrs.frozen(kw_only=True)
+class ModelOrigin:
+    """Where a model came from."""
+
+    kind: str = "file"
+    """``file``, ``config``, or ``hub``."""
+    repository: str | None = None
+    revision: str | None = None
+    sha256: str | None = None
+
+
+#: The fields of ServerConfig that a model may set for its own servers.
+SERVER_DEFAULT_FIELDS = frozenset(
+    {
+        "context_size",
+        "gpu_layers",
+        "jinja",
+        "reasoning_format",
+        "reasoning_budget",
+        "spec_draft_n_max",
+        "spec_draft_p_min",
+        "threads",
+        "batch_size",
+        "ubatch_size",
+        "parallel",
+        "seed",
+        "flash_attention",
+        "mlock",
+        "mmap",
+        "cache_type_k",
+        "cache_type_v",
+        "embeddings",
+        "pooling",
+        "mmproj_path",
+        "lora_adapters",
+        "slot_save_path",
+        "cache_ram_mib",
+        "environment",
+        "extra_args",
+        "base_port",
+        "port",
+    }
+)
+
+
+def _frozen(value: Mapping[str, Any]) -> Mapping[str, Any]:
+    return MappingProxyType(dict(value))
+
+
+def _known_server_fields(_instance: Any, attribute: Any, value: Mapping[str, Any]) -> None:
+    for name in value:
+        if name not in SERVER_DEFAULT_FIELDS:
+            expected = "fields of ServerConfig: " + ", ".join(sorted(SERVER_DEFAULT_FIELDS))
+            raise InvalidValue(attribute.name, name, expected)
+
+
+@attrs.frozen(kw_only=True)
+class ModelDefaults:
+    """How a model's user wants it served. ``server`` overrides fields of ServerConfig."""
+
+    server: Mapping[str, Any] = attrs.field(
+        factory=dict, converter=_frozen, validator=_known_server_fields, hash=False
+    )
+    inference: InferenceConfig | None = None
+    ttl_s: float | None = attrs.field(default=None, validator=number_at_least(-1))
+    """Idle time after which it is unloaded; -1 = the global one, 0 = never."""
+    pinned: bool = False
+    priority: int = 0
+    concurrency_limit: int | None = attrs.field(default=None, validator=at_least(1))
+    memory_bytes: int | None = attrs.field(default=None, validator=at_least(1))
+    engine: str | None = attrs.field(default=None, validator=text())
+    runner: str | None = attrs.field(default=None, validator=text())
+
+
+@attrs.frozen(kw_only=True)
+class Profile:
+    """A named set of sampling parameters, asked for as ``name:profile``."""
+
+    name: str = attrs.field(validator=model_name)
+    inference: InferenceConfig = attrs.field(factory=InferenceConfig)
+
+
+def _paths(value: Iterable[Path | str]) -> tuple[Path, ...]:
+    return tuple(Path(path) for path in value)
+
+
+def _some_paths(_instance: Any, attribute: Any, value: tuple[Path, ...]) -> None:
+    if not value:
+        raise InvalidValue(attribute.name, value, "at least one path")
+
+
+def _names(_instance: Any, attribute: Any, value: Iterable[str]) -> None:
+    for name in value:
+        model_name(_instance, attribute, name)
+
+
+def check_alias(alias: str) -> str:
+    """Return ``alias`` if it may name a model, else raise ``InvalidValue``."""
+    model_name(None, attrs.fields(Model).aliases, alias)
+    return alias
+
+
+@attrs.frozen(kw_only=True)
+class Model:
+    """One model in the catalog. ``paths`` holds every shard, the first one first."""
+
+    id: int = attrs.field(validator=at_least(0, optional=False))
+    name: str = attrs.field(validator=model_name)
+    paths: tuple[Path, ...] = attrs.field(converter=_paths, validator=_some_paths)
+    size_bytes: int = attrs.field(validator=at_least(0, optional=False))
+    facts: ModelFacts = attrs.field(factory=ModelFacts)
+    aliases: tuple[str, ...] = attrs.field(default=(), converter=tuple, validator=_names)
+    tags: tuple[str, ...] = attrs.field(default=(), converter=tuple)
+    profiles: tuple[Profile, ...] = attrs.field(default=(), converter=tuple)
+    defaults: ModelDefaults = attrs.field(factory=ModelDefaults)
+    origin: ModelOrigin = attrs.field(factory=ModelOrigin)
+    added_at: float = attrs.field(default=0.0, validator=number_at_least(0, optional=False))
+
+    @property
+    def path(self) -> Path:
+        """The file an engine is given: the first shard."""
+        return self.paths[0]

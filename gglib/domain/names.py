@@ -1,0 +1,74 @@
+"""How a name in a request finds its model. Pure: an index built from the catalog's models."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from pathlib import PurePath
+
+import attrs
+
+from gglib.domain.model import Model, Profile
+from gglib.errors import AmbiguousModel, ModelNotFound
+
+__all__ = ["NameIndex", "ResolvedName"]
+
+
+@attrs.frozen
+class ResolvedName:
+    """A model, and the profile that the name asked for."""
+
+    model: Model
+    profile: Profile | None = None
+
+
+def _stem(path: PurePath) -> str:
+    return path.stem
+
+
+class NameIndex:
+    """Names to models: exact name, then alias, then ``name:profile``, then file stem."""
+
+    __slots__ = ("_aliases", "_by_name", "_stems")
+
+    def __init__(self, models: Iterable[Model]) -> None:
+        self._by_name: dict[str, Model] = {}
+        self._aliases: dict[str, Model] = {}
+        self._stems: dict[str, list[Model]] = {}
+        for model in models:
+            self._by_name[model.name] = model
+            for alias in model.aliases:
+                self._aliases.setdefault(alias, model)
+            self._stems.setdefault(_stem(model.path), []).append(model)
+
+    def resolve(self, name: str) -> ResolvedName:
+        """Return the model that ``name`` means.
+
+        Raises:
+            ModelNotFound: nothing answers to it; carries the closest names.
+            AmbiguousModel: several files have that stem.
+        """
+        model = self._by_name.get(name) or self._aliases.get(name)
+        if model is not None:
+            return ResolvedName(model)
+        base, colon, profile_name = name.rpartition(":")
+        if colon:
+            model = self._by_name.get(base) or self._aliases.get(base)
+            if model is not None:
+                for profile in model.profiles:
+                    if profile.name == profile_name:
+                        return ResolvedName(model, profile)
+        candidates = self._stems.get(name, [])
+        if len(candidates) == 1:
+            return ResolvedName(candidates[0])
+        if candidates:
+            raise AmbiguousModel(name, tuple(sorted(model.name for model in candidates)))
+        raise ModelNotFound(name, self.close_names(name))
+
+    def close_names(self, name: str) -> tuple[str, ...]:
+        """Return up to three known names that resemble ``name``, the closest first."""
+        known = {known.casefold(): known for known in (*self._aliases, *self._by_name)}
+        # A request may carry megabytes here; difflib is quadratic.
+        wanted = name[:200].casefold()
+        found = difflib.get_close_matches(wanted, known, n=3, cutoff=0.5)
+        return tuple(known[match] for match in found)

@@ -1,0 +1,1 @@
+"""The spliced data path: bytes in, bytes out, below ASGI."""

@@ -1,0 +1,95 @@
+"""How a server is started: from intent to a command line."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+
+import attrs
+
+from gglib.domain.config import ServerConfig
+
+__all__ = ["Engine", "EngineCapabilities", "EngineProbe"]
+
+
+@attrs.frozen(kw_only=True)
+class EngineCapabilities:
+    """What servers of an engine can do."""
+
+    slots: bool = False
+    """Saves and restores the KV cache of a slot, and reports slots."""
+    lora: bool = False
+    embeddings: bool = False
+    metrics: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class EngineProbe:
+    """What was found on this machine."""
+
+    path: Path | None
+    version: str | None
+    source: str
+    """How it was found: ``setting``, ``GGLIB_LLAMA_SERVER``, ``PATH``, ``installed``, ``package``,
+    ``configuration``."""
+
+
+class Engine(ABC):
+    """Builds command lines. After a successful ``probe`` every other method is pure."""
+
+    __slots__ = ()
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """The name that models and settings use."""
+
+    @property
+    @abstractmethod
+    def capabilities(self) -> EngineCapabilities:
+        """What its servers can do."""
+
+    @abstractmethod
+    async def probe(self) -> EngineProbe:
+        """Find the engine. Cached until what was found changes on disk; safe to call often.
+
+        Raises:
+            EngineNotFound: it is not here; carries the ways to get it.
+        """
+
+    @abstractmethod
+    def command(self, config: ServerConfig, port: int) -> list[str]:
+        """Return the argument vector that serves ``config`` on ``127.0.0.1:port``.
+
+        No secret is in it. ``config.extra_args`` come last.
+
+        Raises:
+            EngineCannot: this engine has no way to express an intent of ``config``.
+            EngineNotFound: ``probe`` has not found it.
+        """
+
+    def environment(self, config: ServerConfig) -> Mapping[str, str]:
+        """Return variables to set beside ``config.environment``, which wins."""
+        del config
+        return {}
+
+    @property
+    def api_key_variable(self) -> str | None:
+        """The variable by which its servers take an API key; ``None`` = they take none."""
+        return None
+
+    @property
+    def health_path(self) -> str:
+        """The path that tells whether a server is ready."""
+        return "/health"
+
+    @property
+    def health_statuses(self) -> frozenset[int]:
+        """The statuses of ``health_path`` that mean ready."""
+        return frozenset({200})
+
+    @property
+    def working_directory(self) -> Path | None:
+        """Where its servers run; ``None`` = the data directory."""
+        return None

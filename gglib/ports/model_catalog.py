@@ -1,0 +1,65 @@
+"""The models gglib knows."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from gglib.domain.model import Model
+
+__all__ = ["ModelCatalog"]
+
+
+class ModelCatalog(ABC):
+    """Keeps models. Each call is one transaction: done whole, and durable, or not at all."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    async def add(self, model: Model) -> Model:
+        """Keep ``model`` and return it with its id (``model.id`` is ignored).
+
+        A name keeps its id for ever: removed and added again, it has the same one.
+
+        Raises:
+            ModelExists: its name, or one of its aliases, names another model.
+        """
+
+    @abstractmethod
+    async def get(self, model_id: int) -> Model:
+        """Return the model with this id.
+
+        Raises:
+            ModelNotFound: there is none.
+        """
+
+    @abstractmethod
+    async def list(self) -> list[Model]:
+        """Return all models, by name."""
+
+    @abstractmethod
+    async def update(self, model: Model) -> None:
+        """Replace what is kept under ``model.id``.
+
+        Raises:
+            ModelNotFound: there is none.
+            ModelExists: its new name, or an alias, names another model.
+        """
+
+    @abstractmethod
+    async def remove(self, model_id: int) -> None:
+        """Forget the model. Files are not touched.
+
+        Raises:
+            ModelNotFound: there is none.
+        """
+
+    @abstractmethod
+    async def id_for_name(self, name: str) -> int:
+        """Return the id that belongs to ``name``, assigning one if it is new.
+
+        For models that are declared elsewhere (a configuration file).
+        """
+
+    @abstractmethod
+    async def revision(self) -> int:
+        """Return a number that changes with every change, by any process. Cheap."""

@@ -1,0 +1,107 @@
+"""Where servers live: this machine, another one, a cluster, or nowhere at all."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator
+
+import anyio
+
+from gglib.domain.config import ServerConfig
+from gglib.domain.handle import ProcessHandle
+from gglib.domain.health import ServerHealth
+from gglib.errors import NotRunning
+
+__all__ = ["ProcessRunner"]
+
+
+class ProcessRunner(ABC):
+    """Starts, watches and stops servers. Intent in, no shell concerns in the signatures.
+
+    A server's identity is ``config.server_id`` when the configuration carries one
+    (``GGLIB_SERVER_ID`` in its environment), else a new one. Methods may be called
+    concurrently, for the same server too. Cancelling ``start`` leaves nothing running;
+    cancelling ``stop`` leaves the server stopped or on its way, never half-known.
+    """
+
+    __slots__ = ()
+
+    @abstractmethod
+    async def start(self, config: ServerConfig) -> ProcessHandle:
+        """Start a server and return as soon as its process exists; it need not be ready.
+
+        Uses ``config.port``; else looks for a free one from ``config.base_port`` on; else
+        lets the system assign one.
+
+        Raises:
+            StartFailed: the process could not be created.
+            PortInUse: ``config.port`` is taken.
+            EngineNotFound, EngineCannot: there is no command line for this intent.
+        """
+
+    @abstractmethod
+    async def stop(self, handle: ProcessHandle) -> None:
+        """End the server and everything it started; return when it is gone and its port closed.
+
+        Asks first, and kills after a grace time. A server that is still starting is
+        stopped as well. Of two concurrent calls both return.
+
+        Raises:
+            NotRunning: it is not running; nothing was changed. A process that merely has
+                the same pid is not touched.
+            StopFailed: it could not be killed.
+        """
+
+    @abstractmethod
+    async def is_running(self, handle: ProcessHandle) -> bool:
+        """Return whether the process with this identity exists (ready or not)."""
+
+    @abstractmethod
+    async def health(self, handle: ProcessHandle) -> ServerHealth:
+        """Ask the server how it is, once.
+
+        A server that is loading, or not listening yet, or whose port somebody else holds,
+        is unhealthy with a message, never an exception.
+
+        Raises:
+            NotRunning: the process does not exist.
+        """
+
+    @abstractmethod
+    async def list_running(self) -> list[ProcessHandle]:
+        """Return every running server of this runner and data directory, oldest first.
+
+        Includes those that an earlier process of gglib started.
+        """
+
+    async def adopt(self, handle: ProcessHandle) -> None:
+        """Take over a running server that an earlier process started.
+
+        Raises:
+            NotRunning: no process has this identity.
+        """
+        if not await self.is_running(handle):
+            raise NotRunning(handle.model_name)
+
+    async def logs(
+        self, handle: ProcessHandle, *, tail: int = 20, follow: bool = False
+    ) -> AsyncIterator[str]:
+        """Yield the last ``tail`` lines of the server's output, then new ones while it runs.
+
+        Works for stopped servers as long as their output is kept. Runners without
+        output yield nothing.
+        """
+        del handle, tail, follow
+        nothing: tuple[str, ...] = ()
+        for line in nothing:
+            yield line
+
+    async def wait(self, handle: ProcessHandle) -> int | None:
+        """Return when the server is not running: its exit status, negative for a signal.
+
+        ``None`` where the status cannot be known (an adopted process). Returns at once
+        for a server that is gone.
+        """
+        while await self.is_running(handle):  # noqa: ASYNC110 - the port has no event for it
+            await anyio.sleep(0.05)
+        return None

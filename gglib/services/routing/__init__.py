@@ -1,0 +1,1 @@
+"""Which request gets which server, and when."""

@@ -1,0 +1,1 @@
+"""For people who test against gglib: fakes, tiny models, contracts."""
