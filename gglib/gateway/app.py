@@ -1,0 +1,170 @@
+"""What the gateway answers itself: models, health, what runs, and the admin's few verbs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from litestar import Litestar, MediaType, Request, Response, get, post
+from litestar.datastructures import State
+from litestar.exceptions import HTTPException
+from litestar.params import FromPath, FromQuery
+
+from gglib.domain.model import Model
+from gglib.errors import GglibError, InvalidRequest, NotRunning
+from gglib.gateway.problems import answer_for
+from gglib.services.models import ModelService
+from gglib.services.routing.router import ResidentView, Router
+
+__all__ = ["Parts", "make_app"]
+
+
+class Parts(msgspec.Struct, frozen=True):
+    """What the handlers work with."""
+
+    models: ModelService
+    router: Router
+    log_error: Any
+
+
+def _parts(state: State) -> Parts:
+    parts: Parts = state["parts"]
+    return parts
+
+
+def _model_object(model: Model, states: dict[int, str]) -> dict[str, Any]:
+    """Return OpenAI's model object, with what gglib knows besides under ``gglib``."""
+    return {
+        "id": model.name,
+        "object": "model",
+        "created": int(model.added_at),
+        "owned_by": "gglib",
+        "gglib": {
+            "state": states.get(model.id, "stopped"),
+            "aliases": list(model.aliases),
+            "capabilities": sorted(model.facts.capabilities),
+            "context_size": model.defaults.server.get("context_size") or model.facts.context_length,
+            "size_bytes": model.size_bytes,
+        },
+    }
+
+
+def _running_object(view: ResidentView) -> dict[str, Any]:
+    server = view.server
+    return {
+        "model": view.model.name,
+        "state": str(view.phase),
+        "in_flight": view.in_flight,
+        "queued": view.queued,
+        "server_id": server.server_id if server else None,
+        "pid": server.handle.pid if server else None,
+        "port": server.handle.port if server else None,
+        "runner": server.handle.runner if server else None,
+        "engine": server.engine if server else None,
+        "started_at": server.handle.started_at if server else None,
+        "load_s": server.load_s if server else None,
+    }
+
+
+def _states(router: Router) -> dict[int, str]:
+    return {view.model.id: str(view.phase) for view in router.residents()}
+
+
+@get("/health", sync_to_thread=False)
+def health() -> dict[str, str]:
+    """Tell that the gateway is alive."""
+    return {"status": "ok"}
+
+
+@get("/ready", sync_to_thread=False)
+def ready() -> dict[str, str]:
+    """Tell that the gateway takes requests; it listens no more when it does not."""
+    return {"status": "ready"}
+
+
+@get("/v1/models")
+async def list_models(state: State) -> dict[str, Any]:
+    """List the models, in OpenAI's form."""
+    parts = _parts(state)
+    states = _states(parts.router)
+    data = [_model_object(model, states) for model in await parts.models.list()]
+    return {"object": "list", "data": data}
+
+
+@get("/v1/models/{name:path}")
+async def show_model(state: State, name: FromPath[str]) -> dict[str, Any]:
+    """Show one model, by its name or an alias."""
+    parts = _parts(state)
+    resolved = await parts.models.resolve(name.removeprefix("/"))
+    return _model_object(resolved.model, _states(parts.router))
+
+
+@get("/running", sync_to_thread=False)
+def running(state: State) -> dict[str, Any]:
+    """List what is in memory, or on its way there."""
+    return {"running": [_running_object(view) for view in _parts(state).router.residents()]}
+
+
+@post("/admin/models/{target:path}", status_code=200)
+async def act_on_model(
+    state: State, target: FromPath[str], force: FromQuery[bool] = False
+) -> dict[str, Any]:
+    """Load or unload a model: ``/admin/models/NAME/load``, ``/admin/models/NAME/unload``.
+
+    ``unload`` lets what is in flight end, or cuts it with ``?force=true``, and answers when
+    the server is gone.
+    """
+    parts = _parts(state)
+    name, _, verb = target.removeprefix("/").rpartition("/")
+    model = (await parts.models.resolve(name)).model
+    if verb == "load":
+        async with parts.router.lease(model):
+            return {"running": [_running_object(view) for view in parts.router.residents()]}
+    if verb == "unload":
+        if not parts.router.unload(model, cut=force):
+            raise NotRunning(model.name)
+        await parts.router.wait_unloaded(model)
+        return {"model": model.name, "state": "stopped"}
+    raise InvalidRequest(f"'{verb}' is not something to do with a model; load and unload are", None)
+
+
+def _answer(error: GglibError, status: int | None = None) -> Response[bytes]:
+    answer = answer_for(error, status=status)
+    return Response(
+        answer.body,
+        status_code=answer.status,
+        headers=dict(answer.headers),
+        media_type=MediaType.JSON,
+    )
+
+
+def _on_gglib_error(_request: Request[Any, Any, Any], error: GglibError) -> Response[bytes]:
+    return _answer(error)
+
+
+def _on_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
+    if error.status_code == 404:
+        path = request.scope["path"][:200]
+        reason = f"nothing is at {request.method} {path}; GET /v1/models lists the models"
+        return _answer(InvalidRequest(reason, None, "not_found"), 404)
+    return _answer(InvalidRequest(error.detail, None), error.status_code)
+
+
+def _on_bug(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    _parts(request.app.state).log_error(error)
+    return _answer(GglibError("internal error; the gateway's log has the trace"))
+
+
+def make_app(parts: Parts) -> Litestar:
+    """Return the ASGI application. It has no doors of its own: the connection has admitted."""
+    return Litestar(
+        route_handlers=[health, ready, list_models, show_model, running, act_on_model],
+        state=State({"parts": parts}),
+        exception_handlers={
+            GglibError: _on_gglib_error,
+            HTTPException: _on_http_error,
+            Exception: _on_bug,
+        },
+        openapi_config=None,
+        logging_config=None,
+    )

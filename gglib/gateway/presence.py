@@ -1,0 +1,105 @@
+"""One gateway per data directory: the lock, and the note that says where it answers."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import attrs
+import msgspec
+from filelock import FileLock, Timeout
+
+from gglib.errors import GatewayRunning
+
+__all__ = ["Presence", "hold_presence", "read_presence"]
+
+
+@attrs.frozen(kw_only=True)
+class Presence:
+    """Where a gateway answers, and the token that lets this user administer it."""
+
+    address: str
+    pid: int
+    admin_token: str = attrs.field(repr=False)
+    version: str
+    started_at: float
+
+
+class _Note(msgspec.Struct):
+    address: str
+    pid: int
+    admin_token: str
+    version: str
+    started_at: float
+
+
+def _lock(data_dir: Path) -> FileLock:
+    return FileLock(data_dir / "gateway.lock", timeout=0, mode=0o600)
+
+
+def read_presence(data_dir: Path) -> Presence | None:
+    """Return the gateway that owns ``data_dir``, or ``None`` if none lives.
+
+    A note without its lock is a dead gateway's.
+    """
+    try:
+        note = msgspec.json.decode((data_dir / "gateway.json").read_bytes(), type=_Note)
+    except (OSError, msgspec.MsgspecError):
+        return None
+    lock = _lock(data_dir)
+    try:
+        lock.acquire()
+    except Timeout:
+        return Presence(**msgspec.structs.asdict(note))
+    except OSError:
+        return None
+    lock.release()
+    return None
+
+
+@contextmanager
+def hold_presence(data_dir: Path) -> Iterator[PresenceKeeper]:
+    """Own ``data_dir`` for the block; the lock ends with the process, however it ends.
+
+    Raises:
+        GatewayRunning: another gateway owns it.
+    """
+    lock = _lock(data_dir)
+    try:
+        lock.acquire()
+    except Timeout:
+        other = read_presence(data_dir)
+        raise GatewayRunning(
+            data_dir, other.pid if other else None, other.address if other else None
+        ) from None
+    try:
+        yield PresenceKeeper(data_dir / "gateway.json")
+    finally:
+        with contextlib.suppress(OSError):
+            (data_dir / "gateway.json").unlink()
+        lock.release()
+
+
+class PresenceKeeper:
+    """Writes the note once the gateway listens."""
+
+    __slots__ = ("_path", "admin_token")
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.admin_token = secrets.token_urlsafe(32)
+
+    def announce(self, address: str, *, version: str, started_at: float) -> None:
+        """Write where the gateway answers; atomic, and readable by this user only."""
+        note = _Note(address, os.getpid(), self.admin_token, version, started_at)
+        fresh = self._path.with_suffix(".new")
+        with contextlib.suppress(FileNotFoundError):
+            fresh.unlink()
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(msgspec.json.encode(note))
+        fresh.replace(self._path)

@@ -1,0 +1,455 @@
+"""A client's connection: uvicorn's own protocol, with relayed requests taken out before ASGI.
+
+What uvicorn does stays uvicorn's: ASGI cycles, write flow control, graceful shutdown. What is
+changed: answers of both kinds leave through one first-in-first-out queue; heads, bodies,
+pipelines and every wait are bounded; a refusal waits for its turn, and arrives.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import urllib.parse
+from collections import deque
+from enum import Enum, auto
+from typing import Any
+
+import httptools
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from gglib.errors import GglibError, InvalidRequest
+from gglib.gateway.relay.relayed import RelayTurn
+from gglib.gateway.relay.shared import RELAYED_PATHS, RelayShared
+from gglib.gateway.relay.turns import AnswerTurn, Turn
+
+__all__ = ["GatewayProtocol"]
+
+_DISCARDED_BODY_BYTES = 1024 * 1024
+_QUEUED_BODY_BYTES = 64 * 1024
+
+
+class _Phase(Enum):
+    """What the next byte from the client belongs to."""
+
+    BETWEEN = auto()
+    HEAD = auto()
+    BODY = auto()
+
+
+class GatewayProtocol(HttpToolsProtocol):
+    """One client connection."""
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        shared: RelayShared,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self.shared = shared
+        self._limits = shared.limits
+        self._active: Turn | RequestResponseCycle | None = None
+        self._queue: deque[Turn | RequestResponseCycle] = deque()
+        self._latest: Turn | RequestResponseCycle | None = None
+        """The turn of the message that is being, or was last, read."""
+        self._pumping = False
+        self._phase = _Phase.BETWEEN
+        self._head_bytes = 0
+        self._head_bytes_unfinished = 0
+        self._discarded_bytes = 0
+        self._since = 0.0
+        """When the present wait for the client began."""
+        self._write_paused_since: float | None = None
+        self._deaf = False
+        """Whether nothing more is parsed: the connection ends after its last answer."""
+        self._lingering_since: float | None = None
+        self._closing = False
+        self._host: bytes | None = None
+        self._origin: bytes | None = None
+        self._authorization: bytes | None = None
+        self._content_length: int | None = None
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._since = self.loop.time()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        turns = [self._active, *self._queue]
+        self._active = None
+        self._queue.clear()
+        self._latest = None
+        self._deaf = True
+        for turn in turns:
+            if isinstance(turn, Turn):
+                turn.on_client_gone()
+            elif turn is not None and not turn.response_complete:
+                turn.disconnected = True
+                turn.message_event.set()
+        self.cycle = None  # type: ignore[assignment]
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._deaf:
+            return
+        phase = self._phase
+        if phase is _Phase.HEAD:
+            self._head_bytes_unfinished += len(data)
+        elif phase is _Phase.BODY:
+            self._since = self.loop.time()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._deaf = True
+        except httptools.HttpParserCallbackError as error:
+            self._callback_failed(error)
+        except httptools.HttpParserError as error:
+            self._refuse(400, f"this is not an HTTP/1.1 request: {error}")
+        else:
+            if (
+                self._phase is _Phase.HEAD
+                and self._head_bytes_unfinished > self._limits.max_header_bytes
+            ):
+                self._refuse_head()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._write_paused_since = self.loop.time()
+        if isinstance(self._active, Turn):
+            self._active.on_writable(False)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._write_paused_since = None
+        if isinstance(self._active, Turn):
+            self._active.on_writable(True)
+
+    # Parser callbacks
+
+    def on_message_begin(self) -> None:
+        self._phase = _Phase.HEAD
+        self._since = self.loop.time()
+        self._head_bytes = 0
+        self._head_bytes_unfinished = 0
+        self._discarded_bytes = 0
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
+        self._host = self._origin = self._authorization = None
+        self._content_length = None
+
+    def on_url(self, url: bytes) -> None:
+        self._head_bytes += len(url)
+        if self._head_bytes <= self._limits.max_header_bytes:
+            self.url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._phase is not _Phase.HEAD:
+            return  # a trailer: nobody here asked for any
+        self._head_bytes += len(name) + len(value) + 4
+        if self._head_bytes > self._limits.max_header_bytes:
+            return
+        name = name.lower()
+        if name == b"host":
+            if self._host is not None:
+                raise InvalidRequest("the request has two Host headers")
+            self._host = value
+        elif name == b"authorization":
+            self._authorization = value
+        elif name == b"origin":
+            self._origin = value
+        elif name == b"content-length":
+            self._content_length = int(value)
+        elif name == b"expect":
+            self.expect_100_continue = value.lower() == b"100-continue"
+        self.headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        self._phase = _Phase.BODY
+        if self._head_bytes > self._limits.max_header_bytes:
+            self._refuse_head()
+            return
+        if self._deaf:
+            return
+        http_version = self.parser.get_http_version()
+        method = self.parser.get_method()
+        url = httptools.parse_url(self.url)
+        raw_path = url.path or b"/"
+        path = raw_path.decode("ascii", "replace")
+        if "%" in path:
+            path = urllib.parse.unquote(path)
+        keep_alive = (
+            http_version == "1.1"
+            and self.parser.should_keep_alive()
+            and not self.parser.should_upgrade()
+        )
+        if http_version == "1.1" and self._host is None:
+            raise InvalidRequest("an HTTP/1.1 request needs a Host header")
+        try:
+            self.shared.doors.admit(
+                path,
+                host=_text(self._host),
+                origin=_text(self._origin),
+                authorization=_text(self._authorization),
+            )
+        except GglibError as error:
+            self._add_refusal(error, None, keep_alive, head_only=method == b"HEAD")
+            return
+        length = self._content_length
+        if length is not None and length > self._limits.max_body_bytes:
+            self._deaf = True
+            self._add_refusal(_too_large(self._limits.max_body_bytes), 413, keep_alive=False)
+            return
+        if path in RELAYED_PATHS and method == b"POST":
+            self._add_turn(self._relay_turn(raw_path, url.query, http_version, keep_alive))
+        else:
+            self._add_turn(self._asgi_cycle(method, path, raw_path, url.query, keep_alive))
+
+    def on_body(self, body: bytes) -> None:
+        latest = self._latest
+        if latest is None or self._deaf:
+            return
+        if latest.response_complete:
+            # Answered before it was read: what is left of the body goes nowhere, in bounds.
+            self._discarded_bytes += len(body)
+            if self._discarded_bytes > _DISCARDED_BODY_BYTES:
+                self._deaf = True
+                self._linger()
+        elif isinstance(latest, Turn):
+            latest.on_body(body)
+            if not latest.active and latest.body_bytes > _QUEUED_BODY_BYTES:
+                self.flow.pause_reading()
+        else:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._phase = _Phase.BETWEEN
+        latest = self._latest
+        if latest is None or self._deaf:
+            return
+        if isinstance(latest, Turn):
+            if not latest.response_complete:
+                latest.on_request_complete()
+        elif not latest.response_complete:
+            latest.more_body = False
+            latest.message_event.set()
+
+    # The queue of turns
+
+    def turn_finished(self, turn: Turn) -> None:
+        """Take note that a turn's answer is complete."""
+        if not turn.keep_alive:
+            if turn.request_complete and not self._deaf:
+                self.transport.close()
+            else:
+                self._linger()
+        self.on_response_complete()
+
+    def on_response_complete(self) -> None:
+        self.server_state.total_requests += 1
+        self._active = None
+        self._since = self.loop.time()
+        if self.transport.is_closing() or self._lingering_since is not None:
+            self._queue.clear()
+            return
+        self.flow.resume_reading()
+        if not self._queue and self._deaf:
+            self._linger()
+        else:
+            self._pump()
+
+    def refuse_body(self, turn: RelayTurn) -> None:
+        """A body grew beyond its limit: the turn is refused, and the rest is not read."""
+        self._deaf = True
+        turn.refuse(_too_large(self._limits.max_body_bytes), 413)
+
+    def shutdown(self) -> None:
+        """Begin a graceful end: answers in progress are finished, then the connection closes."""
+        self._deaf = self._deaf or self._phase is _Phase.BETWEEN
+        last = self._queue[-1] if self._queue else self._active
+        if last is None:
+            self.transport.close()
+        else:
+            last.keep_alive = False
+
+    def check(self, now: float) -> None:
+        """Look whether the client, or the engine behind an answer, takes too long."""
+        limits = self._limits
+        if self._lingering_since is not None:
+            if now - self._lingering_since > limits.linger_s:
+                self.transport.abort()
+            return
+        if self._write_paused_since is not None:
+            if now - self._write_paused_since > limits.stall_timeout_s:
+                self.transport.abort()
+            return
+        waited_s = now - self._since
+        if self._deaf:
+            pass
+        elif self._phase is _Phase.HEAD:
+            if waited_s > limits.header_timeout_s:
+                self._refuse(408, "the head of the request took too long")
+        elif self._phase is _Phase.BODY:
+            if waited_s > limits.stall_timeout_s and not self.flow.read_paused:
+                self._refuse(408, "the body of the request took too long")
+        elif self._active is None and waited_s > limits.keep_alive_s:
+            self.transport.close()
+        if isinstance(self._active, Turn):
+            self._active.check(now)
+
+    def _add_turn(self, turn: Turn | RequestResponseCycle) -> None:
+        self._latest = turn
+        if self._active is None and not self._queue:
+            self._activate(turn)
+            return
+        self._queue.append(turn)
+        if len(self._queue) >= self._limits.max_pipelined:
+            self.flow.pause_reading()
+
+    def _pump(self) -> None:
+        # A loop, not recursion: hundreds of pipelined refusals answer at once.
+        if self._pumping:
+            return
+        self._pumping = True
+        try:
+            while self._queue and self._active is None and not self.transport.is_closing():
+                self._activate(self._queue.popleft())
+        finally:
+            self._pumping = False
+
+    def _activate(self, turn: Turn | RequestResponseCycle) -> None:
+        self._active = turn
+        self._since = self.loop.time()
+        if isinstance(turn, Turn):
+            turn.activate()
+            return
+        task = self.loop.create_task(turn.run_asgi(self.app))
+        task.add_done_callback(self.tasks.discard)
+        self.tasks.add(task)
+
+    def _relay_turn(
+        self, raw_path: bytes, query: bytes | None, http_version: str, keep_alive: bool
+    ) -> RelayTurn:
+        return RelayTurn(
+            self,
+            target=raw_path + b"?" + query if query else raw_path,
+            headers=self.headers,
+            http_1_0=http_version == "1.0",
+            expects_continue=self.expect_100_continue,
+            keep_alive=keep_alive,
+        )
+
+    def _asgi_cycle(
+        self, method: bytes, path: str, raw_path: bytes, query: bytes | None, keep_alive: bool
+    ) -> RequestResponseCycle:
+        return RequestResponseCycle(
+            scope={
+                "type": "http",
+                "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
+                "http_version": self.parser.get_http_version(),
+                "method": method.decode("ascii"),
+                "server": self.server,
+                "client": self.client,
+                "scheme": self.scheme or "http",
+                "root_path": self.root_path,
+                "path": path,
+                "raw_path": raw_path,
+                "query_string": query or b"",
+                "headers": self.headers,
+                "state": self.app_state.copy(),
+            },
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=False,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=self.expect_100_continue,
+            keep_alive=keep_alive,
+            on_response=self.on_response_complete,
+        )
+
+    # Refusals
+
+    def _add_refusal(
+        self, error: GglibError, status: int | None, keep_alive: bool, *, head_only: bool = False
+    ) -> None:
+        """Queue a refusal of the request whose head was just read."""
+        length = self._content_length
+        chunked = any(name == b"transfer-encoding" for name, _ in self.headers)
+        readable = not chunked and (length or 0) <= _DISCARDED_BODY_BYTES
+        if not readable or self.expect_100_continue:
+            self._deaf = True
+        turn = AnswerTurn(
+            self,
+            error,
+            status=status,
+            keep_alive=keep_alive and not self._deaf,
+            head_only=head_only,
+        )
+        turn.request_complete = self._deaf
+        self._add_turn(turn)
+
+    def _refuse(self, status: int, reason: str) -> None:
+        """Refuse what the client is sending now, after every answer it is still owed."""
+        self._deaf = True
+        error = InvalidRequest(reason)
+        latest = self._latest if self._phase is _Phase.BODY else None
+        if isinstance(latest, Turn) and not latest.response_complete:
+            latest.refuse(error, status)
+            return
+        if isinstance(latest, RequestResponseCycle) and not latest.response_complete:
+            latest.disconnected = True
+            latest.message_event.set()
+            if latest.response_started:
+                self.transport.abort()
+                return
+            if latest is self._active:
+                self._active = None
+            else:
+                self._queue.remove(latest)
+        turn = AnswerTurn(self, error, status=status, keep_alive=False)
+        turn.request_complete = True
+        self._add_turn(turn)
+
+    def _refuse_head(self) -> None:
+        limit = self._limits.max_header_bytes
+        self._phase = _Phase.HEAD
+        self._refuse(431, f"the head of the request is larger than {limit} bytes")
+
+    def _callback_failed(self, error: httptools.HttpParserCallbackError) -> None:
+        cause = error.__context__ or error
+        if isinstance(cause, InvalidRequest):
+            self._phase = _Phase.HEAD
+            self._refuse(400, str(cause))
+        elif isinstance(cause, httptools.HttpParserError):
+            self._phase = _Phase.HEAD
+            self._refuse(400, f"the request's target is not a URL path: {cause}")
+        else:
+            self.shared.on_task_error(cause)
+            self.transport.abort()
+
+    def _linger(self) -> None:
+        """Close, but read on for a while: a reset would take the last answer with it."""
+        if self._lingering_since is None and not self.transport.is_closing():
+            self._deaf = True
+            self._lingering_since = self.loop.time()
+            self.flow.resume_reading()
+            if self.transport.can_write_eof():
+                self.transport.write_eof()
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("latin-1")
+
+
+def _too_large(limit: int) -> InvalidRequest:
+    return InvalidRequest(
+        f"the body is larger than {limit} bytes, the limit of this gateway", None, "body_too_large"
+    )

@@ -1,0 +1,369 @@
+"""One relayed request: read its model, get a lease, splice the engine's answer back."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from gglib.errors import EngineDied, GglibError, InvalidRequest
+from gglib.gateway.problems import error_object
+from gglib.gateway.relay.body import RequestedModel, read_requested_model, with_model
+from gglib.gateway.relay.turns import Turn
+from gglib.gateway.relay.upstream import UpstreamConnection
+from gglib.gateway.relay.wire import (
+    CONTINUE,
+    LAST_CHUNK,
+    REQUEST_HEADERS_KEPT_HERE,
+    RESPONSE_HEADERS_KEPT_THERE,
+    STATUS_LINES,
+    chunk,
+)
+from gglib.services.routing.router import Lease
+
+if TYPE_CHECKING:
+    from gglib.gateway.relay.connection import GatewayProtocol
+
+__all__ = ["RelayTurn"]
+
+_EVENT_STREAM = b"text/event-stream"
+
+
+class RelayTurn(Turn):
+    """A relayed POST. States: reading, waiting for a lease, sent, answering, over."""
+
+    def __init__(
+        self,
+        connection: GatewayProtocol,
+        *,
+        target: bytes,
+        headers: list[tuple[bytes, bytes]],
+        http_1_0: bool,
+        expects_continue: bool,
+        keep_alive: bool,
+    ) -> None:
+        super().__init__(connection, keep_alive=keep_alive)
+        self._shared = connection.shared
+        self._target = target
+        self._headers = headers
+        self._request_id = _request_id(headers) or self._shared.request_ids.make()
+        self._http_1_0 = http_1_0
+        self._expects_continue = expects_continue
+        self._body = b""
+        self._pieces: list[bytes] = []
+        self._requested: RequestedModel | None = None
+        self._lease: Lease | None = None
+        self._upstream: UpstreamConnection | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._attempt = 0
+        self._out: list[bytes] = []
+        self._head_sent = False
+        self._chunked = False
+        self._close_delimited = False
+        self._is_event_stream = False
+        self._heard_at = 0.0
+        self._refusal: tuple[GglibError, int] | None = None
+
+    # Reading the request
+
+    def on_body(self, data: bytes) -> None:
+        if self._refusal is not None:
+            return
+        self.body_bytes += len(data)
+        if self.body_bytes > self._shared.limits.max_body_bytes:
+            self._pieces.clear()
+            self.connection.refuse_body(self)
+        else:
+            self._pieces.append(data)
+
+    def on_request_complete(self) -> None:
+        self.request_complete = True
+        self._body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+        self._pieces.clear()
+        if self.active:
+            self._begin()
+
+    def activate(self) -> None:
+        self.active = True
+        if self._refusal is not None:
+            self._refuse_now(*self._refusal)
+        elif self.request_complete:
+            self._begin()
+        elif self._expects_continue:
+            self.write(CONTINUE)
+
+    def refuse(self, error: GglibError, status: int) -> None:
+        """Answer with ``error``, when it is this request's turn: what was sent of it is no good."""
+        self._pieces.clear()
+        self.keep_alive = False
+        self._refusal = (error, status)
+        if self.active:
+            self._refuse_now(error, status)
+
+    def _refuse_now(self, error: GglibError, status: int) -> None:
+        self.answer_with(error, status=status, request_id=self._request_id)
+
+    # Getting a server
+
+    def _begin(self) -> None:
+        try:
+            self._requested = read_requested_model(self._body)
+            resolved = self._shared.models.peek(self._requested.model)
+        except GglibError as error:
+            self.answer_error(error)
+            return
+        if resolved is not None:
+            lease = self._shared.router.try_lease(resolved.model)
+            if lease is not None:
+                self._send(lease)
+                return
+        self._spawn(self._wait_for_lease())
+
+    async def _wait_for_lease(self) -> None:
+        assert self._requested is not None
+        try:
+            resolved = await self._shared.models.resolve(self._requested.model)
+            lease = await self._shared.router.acquire(resolved.model)
+        except GglibError as error:
+            self.answer_error(error)
+            return
+        if self.disconnected:
+            lease.release()
+        else:
+            self._send(lease)
+
+    # Sending it on
+
+    def _send(self, lease: Lease) -> None:
+        self._lease = lease
+        upstream = self._shared.pools.of(lease.server).take()
+        if upstream is None:
+            self._spawn(self._connect_and_send(lease))
+        else:
+            self._send_on(upstream, lease)
+
+    async def _connect_and_send(self, lease: Lease) -> None:
+        try:
+            upstream = await self._shared.pools.of(lease.server).connect()
+        except OSError as error:
+            await self._after_failure(lease, str(error))
+            return
+        if self.disconnected or upstream.closed:
+            upstream.abandon()
+            self._release()
+        else:
+            self._send_on(upstream, lease)
+
+    def _send_on(self, upstream: UpstreamConnection, lease: Lease) -> None:
+        self._upstream = upstream
+        self._heard_at = self.connection.loop.time()
+        body = self._body
+        assert self._requested is not None
+        if self._requested.model != lease.server.model.name:
+            body = with_model(body, lease.server.model.name)
+        upstream.send(self, self._request_head(lease, len(body)), body)
+
+    def _request_head(self, lease: Lease, length: int) -> bytes:
+        parts = [
+            b"POST %b HTTP/1.1\r\n%b"
+            % (self._target, self._shared.pools.of(lease.server).request_head_tail)
+        ]
+        kept_here = REQUEST_HEADERS_KEPT_HERE
+        named = _named_by_connection(self._headers)
+        for name, value in self._headers:
+            if name not in kept_here and name not in named:
+                parts.append(b"%b: %b\r\n" % (name, value))
+        parts.append(b"x-request-id: %b\r\ncontent-length: %d\r\n\r\n" % (self._request_id, length))
+        return b"".join(parts)
+
+    # The engine's answer (AnswerSink)
+
+    def answer_started(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        out = [STATUS_LINES.get(status, STATUS_LINES[502])]
+        length: bytes | None = None
+        named = _named_by_connection(headers)
+        for raw_name, value in headers:
+            name = raw_name.lower()
+            if name == b"content-length":
+                length = value
+            elif name in RESPONSE_HEADERS_KEPT_THERE or name in named:
+                continue
+            elif name == b"content-type":
+                self._is_event_stream = value.startswith(_EVENT_STREAM)
+            out.append(b"%b: %b\r\n" % (name, value))
+        out.append(b"x-request-id: %b\r\n" % self._request_id)
+        if length is None and status not in {204, 304}:
+            if self._http_1_0:
+                self.keep_alive = False
+            else:
+                self._chunked = True
+                out.append(b"transfer-encoding: chunked\r\n")
+            self._close_delimited = not any(
+                name.lower() == b"transfer-encoding" for name, _ in headers
+            )
+        if not self.keep_alive:
+            out.append(b"connection: close\r\n")
+        out.append(b"\r\n")
+        self._head_sent = True
+        self._out.append(b"".join(out))
+
+    def answer_body(self, data: bytes) -> None:
+        self._out.append(chunk(data) if self._chunked else data)
+
+    def answer_ended(self) -> None:
+        self._upstream = None
+        if self._chunked:
+            self._out.append(LAST_CHUNK)
+        self.flush()
+        self._release()
+        self.finish()
+
+    def flush(self) -> None:
+        self._heard_at = self.connection.loop.time()
+        out = self._out
+        if out:
+            self.write(out[0] if len(out) == 1 else b"".join(out))
+            out.clear()
+
+    def upstream_failed(self, reason: str, *, clean_close: bool) -> None:
+        upstream, self._upstream = self._upstream, None
+        lease = self._lease
+        if self.response_complete or lease is None:
+            return
+        if not self._head_sent:
+            if upstream is not None and upstream.used and self._attempt == 0:
+                # A kept-alive connection may have closed as we wrote: that is nobody's failure.
+                self._spawn(self._connect_and_send(lease))
+            else:
+                self._spawn(self._after_failure(lease, reason))
+        elif clean_close and self._close_delimited:
+            self._spawn(self._end_close_delimited(lease))
+        else:
+            self._break_off(lease, reason)
+
+    # Failures
+
+    async def _after_failure(self, lease: Lease, reason: str) -> None:
+        """Before the first byte: once more on a fresh lease, then an error."""
+        self._attempt += 1
+        died = await self._shared.router.is_gone(lease.server)
+        if self._attempt == 1:
+            self._release()
+            await self._wait_for_lease()
+            return
+        detail = "it ended twice over this request" if died else reason
+        self.answer_error(EngineDied(lease.server.model.name, detail))
+
+    async def _end_close_delimited(self, lease: Lease) -> None:
+        """A body that ends with its connection is whole only if its engine lives."""
+        if await self._shared.router.is_gone(lease.server):
+            self._break_off(lease, "it ended while it answered")
+        else:
+            self.answer_ended()
+
+    def _break_off(self, lease: Lease, reason: str) -> None:
+        """After the first byte: an error event, or a broken transfer; never a clean-looking end."""
+        self._release()
+        if not self._is_event_stream:
+            self.abort()
+            return
+        error = EngineDied(lease.server.model.name, reason)
+        event = b"data: %b\n\n" % msgspec.json.encode({"error": error_object(error)})
+        self.keep_alive = False
+        self._out.append(chunk(event) + LAST_CHUNK if self._chunked else event)
+        if not self._chunked and not self._http_1_0:
+            # The engine had promised a length: the event does not fit in it.
+            self._out.clear()
+            self.abort()
+            return
+        self.flush()
+        self.finish()
+
+    def answer_error(self, error: GglibError, *, status: int | None = None) -> None:
+        """Answer with ``error`` and go on to the connection's next request."""
+        self._release()
+        if self.disconnected or self.response_complete:
+            return
+        self.answer_with(error, status=status, request_id=self._request_id)
+
+    # Endings
+
+    def on_client_gone(self) -> None:
+        self.disconnected = True
+        self.response_complete = True
+        if self._task is not None:
+            self._task.cancel()
+        if self._upstream is not None:
+            self._upstream.abandon()
+            self._upstream = None
+        self._pieces.clear()
+        self._release()
+
+    def on_writable(self, writable: bool) -> None:
+        if self._upstream is not None:
+            if writable:
+                self._heard_at = self.connection.loop.time()
+                self._upstream.resume_reading()
+            else:
+                self._upstream.pause_reading()
+
+    def check(self, now: float) -> None:
+        limit_s = self._shared.limits.silence_timeout_s
+        if self._upstream is None or limit_s is None or self.connection.flow.write_paused:
+            return
+        if now - self._heard_at > limit_s:
+            upstream, self._upstream = self._upstream, None
+            upstream.abandon()
+            lease = self._lease
+            assert lease is not None
+            reason = f"it has said nothing for {limit_s:g} s"
+            if self._head_sent:
+                self._break_off(lease, reason)
+            else:
+                self.answer_error(EngineDied(lease.server.model.name, reason))
+
+    def _release(self) -> None:
+        lease, self._lease = self._lease, None
+        if lease is not None:
+            lease.release()
+
+    def _spawn(self, coroutine: object) -> None:
+        task = self.connection.loop.create_task(coroutine)  # type: ignore[arg-type]
+        self._task = task
+        self._shared.tasks.add(task)
+        task.add_done_callback(self._task_done)
+
+    def _task_done(self, task: asyncio.Task[None]) -> None:
+        self._shared.tasks.discard(task)
+        if self._task is task:
+            self._task = None
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # A bug of ours, or an adapter's: the client gets an answer, the log the trace.
+            self._shared.on_task_error(error)
+            if self._head_sent:
+                self._release()
+                self.abort()
+            else:
+                self.answer_error(
+                    InvalidRequest("internal error", None, "internal_error"), status=500
+                )
+
+
+def _named_by_connection(headers: list[tuple[bytes, bytes]]) -> frozenset[bytes]:
+    """Return the headers that a Connection header declares hop-by-hop."""
+    for name, value in headers:
+        if len(name) == 10 and name.lower() == b"connection" and value.lower() not in _PLAIN:
+            return frozenset(token.strip().lower() for token in value.split(b","))
+    return _NOTHING
+
+
+def _request_id(headers: list[tuple[bytes, bytes]]) -> bytes | None:
+    for name, value in headers:
+        if name == b"x-request-id" and 0 < len(value) <= 200 and value.isascii():
+            return value
+    return None
+
+
+_NOTHING: frozenset[bytes] = frozenset()
+_PLAIN = frozenset({b"keep-alive", b"close"})

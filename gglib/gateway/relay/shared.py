@@ -1,0 +1,50 @@
+"""What every connection of a gateway shares."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from itertools import count
+
+import attrs
+
+from gglib.gateway.doors import Doors
+from gglib.gateway.relay.limits import Limits
+from gglib.gateway.relay.upstream import UpstreamPools
+from gglib.services.models import ModelService
+from gglib.services.routing.router import Router
+
+__all__ = ["RELAYED_PATHS", "RelayShared", "RequestIds"]
+
+#: POSTs that name their model in a JSON body and go to an engine as they are.
+RELAYED_PATHS = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/embeddings"})
+
+
+class RequestIds:
+    """Makes request ids: unique among gateways by a random part, cheap by a counter."""
+
+    __slots__ = ("_numbers", "_prefix")
+
+    def __init__(self) -> None:
+        self._prefix = b"req_" + os.urandom(6).hex().encode()
+        self._numbers = count(1)
+
+    def make(self) -> bytes:
+        """Return a new id."""
+        return b"%b%08x" % (self._prefix, next(self._numbers))
+
+
+@attrs.frozen(kw_only=True)
+class RelayShared:
+    """The parts that connections work with; one instance per gateway."""
+
+    router: Router
+    models: ModelService
+    doors: Doors
+    limits: Limits
+    pools: UpstreamPools = attrs.field(factory=UpstreamPools)
+    request_ids: RequestIds = attrs.field(factory=RequestIds)
+    on_task_error: Callable[[BaseException], None]
+    tasks: set[asyncio.Task[None]] = attrs.field(factory=set)
+    """Tasks of requests that wait; a graceful shutdown waits for them."""

@@ -1,0 +1,275 @@
+"""Connections to engines: one protocol per connection, one pool per server."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+from urllib.parse import urlsplit
+
+import httptools
+
+from gglib.services.serving import RunningServer
+
+__all__ = ["AnswerSink", "UpstreamConnection", "UpstreamPool", "UpstreamPools"]
+
+_MAX_HEAD_BYTES = 256 * 1024
+_MAX_IDLE = 64
+
+
+class AnswerSink(Protocol):
+    """Who takes an engine's answer, piece by piece. None of these may raise."""
+
+    def answer_started(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        """Take the head."""
+
+    def answer_body(self, data: bytes) -> None:
+        """Take a piece of the body."""
+
+    def answer_ended(self) -> None:
+        """The answer is complete."""
+
+    def flush(self) -> None:
+        """All that came in one read has been told: send it on."""
+
+    def upstream_failed(self, reason: str, *, clean_close: bool) -> None:
+        """The connection ended, or made no sense, before the answer was complete."""
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """One keep-alive connection to an engine; serves one request at a time."""
+
+    __slots__ = (
+        "_head_bytes",
+        "_head_done",
+        "_headers",
+        "_parser",
+        "_paused",
+        "_pool",
+        "_sink",
+        "_status_final",
+        "closed",
+        "transport",
+        "used",
+    )
+
+    def __init__(self, pool: UpstreamPool) -> None:
+        self._pool = pool
+        self._sink: AnswerSink | None = None
+        self.transport: asyncio.Transport = None  # type: ignore[assignment]
+        self.used = False
+        """Whether a request was answered on it: such a one may have gone stale."""
+        self.closed = False
+        self._paused = False
+
+    # The exchange
+
+    def send(self, sink: AnswerSink, head: bytes, body: bytes) -> None:
+        """Send a request; its answer goes to ``sink``."""
+        self._sink = sink
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._head_done = False
+        self._status_final = False
+        self._head_bytes = 0
+        # A parser of its own for every answer: the state of one never reaches the next.
+        self._parser = httptools.HttpResponseParser(self)
+        if len(body) < 65536:
+            self.transport.write(head + body)
+        else:
+            self.transport.write(head)
+            self.transport.write(body)
+
+    def abandon(self) -> None:
+        """Drop the connection at once, so that the engine stops working on the answer."""
+        self._sink = None
+        self.closed = True
+        self.transport.abort()
+
+    def pause_reading(self) -> None:
+        """Hold the engine back: its client does not read fast enough."""
+        if not self._paused and not self.closed:
+            self._paused = True
+            self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Let the engine go on."""
+        if self._paused and not self.closed:
+            self._paused = False
+            self.transport.resume_reading()
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        sink = self._sink
+        if sink is None:
+            # An engine that speaks unasked is not one to reuse.
+            self._pool.forget(self)
+            self.abandon()
+            return
+        if not self._head_done:
+            self._head_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._fail("the engine switched protocols unasked")
+            return
+        except httptools.HttpParserError as error:
+            self._fail(f"the engine's answer is not HTTP: {error}")
+            return
+        if not self._head_done and self._head_bytes > _MAX_HEAD_BYTES:
+            self._fail("the head of the engine's answer is too large")
+            return
+        sink.flush()
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closed = True
+        sink, self._sink = self._sink, None
+        if sink is not None:
+            reason = str(exc) if exc is not None else "the engine closed the connection"
+            sink.upstream_failed(reason, clean_close=exc is None)
+        else:
+            self._pool.forget(self)
+
+    def pause_writing(self) -> None:
+        """Nothing to hold back: a request is in memory as a whole already."""
+
+    def resume_writing(self) -> None:
+        """See ``pause_writing``."""
+
+    def _fail(self, reason: str) -> None:
+        sink, self._sink = self._sink, None
+        self.closed = True
+        self.transport.abort()
+        if sink is not None:
+            sink.upstream_failed(reason, clean_close=False)
+
+    # httptools callbacks
+
+    def on_message_begin(self) -> None:
+        if self._sink is None:
+            # Bytes behind a complete answer: whatever they are, nobody asked for them.
+            self.closed = True
+            self._pool.forget(self)
+            self.transport.abort()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._head_done:  # later ones are trailers: dropped, as hop-by-hop framing is
+            self._headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        status = self._parser.get_status_code()
+        if status < 200:
+            self._headers = []
+            return
+        self._status_final = True
+        self._head_done = True
+        if self._sink is not None:
+            self._sink.answer_started(status, self._headers)
+
+    def on_body(self, body: bytes) -> None:
+        if self._sink is not None:
+            self._sink.answer_body(body)
+
+    def on_message_complete(self) -> None:
+        sink = self._sink
+        if sink is None or not self._status_final:
+            return
+        self._sink = None
+        self.used = True
+        if self._parser.should_keep_alive():
+            self._pool.put_back(self)
+        else:
+            self.closed = True
+            self.transport.close()
+        sink.answer_ended()
+
+
+class UpstreamPool:
+    """Idle connections to one server, the most recently used first."""
+
+    __slots__ = ("_closed", "_host", "_idle", "_port", "request_head_tail")
+
+    def __init__(self, server: RunningServer) -> None:
+        url = urlsplit(server.base_url)
+        self._host = url.hostname or "127.0.0.1"
+        self._port = url.port or 80
+        self._idle: list[UpstreamConnection] = []
+        self._closed = False
+        key = f"authorization: Bearer {server.api_key}\r\n" if server.api_key else ""
+        self.request_head_tail = f"host: {url.netloc}\r\n{key}".encode("latin-1")
+        """The header lines that are the same for every request to this server."""
+
+    def take(self) -> UpstreamConnection | None:
+        """Return an idle connection, or ``None``."""
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.closed and not connection.transport.is_closing():
+                return connection
+        return None
+
+    async def connect(self) -> UpstreamConnection:
+        """Open a connection.
+
+        Raises:
+            OSError: the server does not accept one.
+        """
+        loop = asyncio.get_running_loop()
+        _, connection = await loop.create_connection(
+            lambda: UpstreamConnection(self), self._host, self._port
+        )
+        return connection
+
+    def put_back(self, connection: UpstreamConnection) -> None:
+        """Keep a connection for the next request."""
+        if self._closed or len(self._idle) >= _MAX_IDLE:
+            connection.closed = True
+            connection.transport.close()
+        else:
+            connection.resume_reading()
+            self._idle.append(connection)
+
+    def forget(self, connection: UpstreamConnection) -> None:
+        """Drop an idle connection that has closed."""
+        if connection in self._idle:
+            self._idle.remove(connection)
+
+    def close(self) -> None:
+        """Close what is idle; what is in use is closed when it is put back."""
+        self._closed = True
+        while self._idle:
+            connection = self._idle.pop()
+            connection.closed = True
+            connection.transport.close()
+
+
+class UpstreamPools:
+    """The pool of every running server."""
+
+    __slots__ = ("_pools",)
+
+    def __init__(self) -> None:
+        self._pools: dict[str, UpstreamPool] = {}
+
+    def of(self, server: RunningServer) -> UpstreamPool:
+        """Return the server's pool."""
+        pool = self._pools.get(server.server_id)
+        if pool is None:
+            pool = self._pools[server.server_id] = UpstreamPool(server)
+        return pool
+
+    def drop(self, server: RunningServer) -> None:
+        """Close the pool of a server that is gone."""
+        pool = self._pools.pop(server.server_id, None)
+        if pool is not None:
+            pool.close()
+
+    def close(self) -> None:
+        """Close every pool."""
+        while self._pools:
+            self._pools.popitem()[1].close()

@@ -1,0 +1,132 @@
+"""The gateway, from settings to its last answer."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Callable
+
+import anyio
+import attrs
+
+import gglib
+from gglib.bootstrap import Composition, compose
+from gglib.domain.events import GatewayStarted, GatewayStopped
+from gglib.domain.ownership import OwnerKind
+from gglib.errors import Forbidden
+from gglib.gateway.doors import Doors
+from gglib.gateway.listener import bind, is_loopback, url_of
+from gglib.gateway.presence import PresenceKeeper, hold_presence
+from gglib.gateway.relay.limits import Limits
+from gglib.gateway.relay.shared import RelayShared
+from gglib.gateway.server import GatewayServer, log_error
+from gglib.ports.event_sink import EventSink
+from gglib.services.ownership import reconcile
+from gglib.services.routing.router import open_router
+from gglib.settings import GatewaySettings, Settings
+
+__all__ = ["Gateway", "open_gateway"]
+
+
+@attrs.frozen
+class Gateway:
+    """A gateway that accepts connections."""
+
+    address: str
+    """``http://HOST:PORT``, without a path."""
+    admin_token: str = attrs.field(repr=False)
+    model_count: int
+    stop: Callable[[], None]
+    """Begin a graceful end; the context manager's block should then end."""
+
+
+@contextlib.asynccontextmanager
+async def open_gateway(settings: Settings, *, events: EventSink) -> AsyncIterator[Gateway]:
+    """Serve for the block. At its end answers in progress are finished, up to the deadline.
+
+    Raises:
+        Forbidden: the address is not loopback, and there is neither a key nor ``insecure``.
+        GatewayRunning: the data directory has a gateway already.
+        PortInUse: somebody listens on the port.
+    """
+    _check_exposure(settings.gateway)
+    async with compose(settings, events=events) as parts:
+        with hold_presence(settings.data_dir) as presence:
+            processes = await parts.process_table()
+            listener = bind(
+                settings.gateway.host, settings.gateway.port, holder=processes.holder_of_port
+            )
+            with contextlib.closing(listener):
+                async with _serve(parts, presence, listener) as gateway:
+                    yield gateway
+
+
+@contextlib.asynccontextmanager
+async def _serve(
+    parts: Composition, presence: PresenceKeeper, listener: socket.socket
+) -> AsyncIterator[Gateway]:
+    settings = parts.settings.gateway
+    models = await parts.models()
+    serving = await parts.serving(OwnerKind.GATEWAY)
+    await reconcile(
+        await parts.registry(),
+        await parts.runners(),
+        processes=await parts.process_table(),
+        events=parts.events,
+        clock=parts.clock,
+    )
+    address = url_of(listener, settings.host)
+    model_count = len(await models.list())
+    async with open_router(serving, queue_limit=settings.queue_limit) as router:
+        shared = RelayShared(
+            router=router,
+            models=models,
+            doors=Doors(
+                admin_token=presence.admin_token,
+                api_keys=settings.api_keys,
+                own_names=(settings.host, socket.gethostname(), *settings.allowed_hosts),
+                allowed_origins=settings.allowed_origins,
+            ),
+            limits=_limits(settings),
+            on_task_error=log_error,
+        )
+        router.on_server_gone(shared.pools.drop)
+        server = GatewayServer(shared, shutdown_timeout_s=settings.shutdown_timeout_s)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(models.watch)
+            tasks.start_soon(server.serve_on, listener)
+            presence.announce(address, version=gglib.__version__, started_at=parts.clock.now())
+            parts.events.emit(GatewayStarted(at=parts.clock.now(), address=address))
+
+            def stop() -> None:
+                router.begin_shutdown()
+                server.stop()
+
+            try:
+                yield Gateway(address, presence.admin_token, model_count, stop)
+            finally:
+                stop()
+                with anyio.CancelScope(shield=True):
+                    await server.wait_ended()
+                tasks.cancel_scope.cancel()
+        shared.pools.close()
+    parts.events.emit(GatewayStopped(at=parts.clock.now(), address=address))
+
+
+def _limits(settings: GatewaySettings) -> Limits:
+    return Limits(
+        max_body_bytes=settings.max_body_bytes,
+        max_header_bytes=settings.max_header_bytes,
+        header_timeout_s=settings.header_timeout_s,
+        keep_alive_s=settings.keep_alive_s,
+        stall_timeout_s=settings.stall_timeout_s,
+        silence_timeout_s=settings.silence_timeout_s,
+    )
+
+
+def _check_exposure(settings: GatewaySettings) -> None:
+    if not (is_loopback(settings.host) or settings.api_keys or settings.insecure):
+        raise Forbidden(
+            f"host {settings.host} can be reached from other machines and no key is set; "
+            "set [gateway] api_keys, or say --insecure"
+        )

@@ -1,0 +1,84 @@
+"""uvicorn, with our connections, our signals and our end."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import socket
+from collections.abc import Iterator
+
+import anyio
+import uvicorn
+
+from gglib.gateway.app import Parts, make_app
+from gglib.gateway.relay.connection import GatewayProtocol
+from gglib.gateway.relay.shared import RelayShared
+
+__all__ = ["GatewayServer"]
+
+_log = logging.getLogger("gglib.gateway")
+
+
+class _Uvicorn(uvicorn.Server):
+    """uvicorn's server without its signal handlers: re-raised, they end a process unwound."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals to the owner."""
+        yield
+
+
+class GatewayServer:
+    """Accepts connections on one socket until it is stopped."""
+
+    def __init__(
+        self, shared: RelayShared, *, shutdown_timeout_s: float, sweep_interval_s: float = 0.5
+    ) -> None:
+        config = uvicorn.Config(
+            make_app(Parts(shared.models, shared.router, log_error)),  # type: ignore[arg-type]
+            http=functools.partial(GatewayProtocol, shared=shared),  # type: ignore[arg-type]
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            timeout_graceful_shutdown=max(1, round(shutdown_timeout_s)),
+        )
+        self._server = _Uvicorn(config)
+        self._sweep_interval_s = sweep_interval_s
+        self._ended = anyio.Event()
+
+    async def serve_on(self, listener: socket.socket) -> None:
+        """Serve until ``stop``; then finish the answers in progress, up to the deadline."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._sweep)
+            try:
+                await self._server.serve(sockets=[listener])
+            finally:
+                for connection in list(self._server.server_state.connections):
+                    connection.transport.abort()
+                tasks.cancel_scope.cancel()
+                self._ended.set()
+
+    def stop(self) -> None:
+        """Begin a graceful end: nothing new is accepted."""
+        self._server.should_exit = True
+
+    async def wait_ended(self) -> None:
+        """Return when the last connection is closed."""
+        await self._ended.wait()
+
+    async def _sweep(self) -> None:
+        """Have every connection check its time limits: one timer, not two for every request."""
+        while True:
+            await anyio.sleep(self._sweep_interval_s)
+            for connection in list(self._server.server_state.connections):
+                if isinstance(connection, GatewayProtocol):
+                    connection.check(connection.loop.time())
+
+
+def log_error(error: BaseException) -> None:
+    """Log a bug with its trace; whoever met it has been answered."""
+    _log.error("internal error", exc_info=error)

@@ -1,0 +1,191 @@
+"""The models a user knows by name: the catalog's, overlaid by those of the configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import anyio
+import attrs
+
+from gglib.domain.events import ModelAdded, ModelRemoved
+from gglib.domain.model import Model, ModelDefaults, ModelFacts, ModelOrigin, Profile, check_alias
+from gglib.domain.names import NameIndex, ResolvedName
+from gglib.errors import GglibError, InvalidRequest, ModelError, ModelExists
+from gglib.ports.clock import Clock
+from gglib.ports.event_sink import EventSink
+from gglib.ports.model_catalog import ModelCatalog
+from gglib.ports.model_source import LocatedModel, ModelSource
+
+__all__ = ["Declaration", "ModelService"]
+
+#: How soon a change that another process makes to the catalog is seen.
+_WATCH_INTERVAL_S = 1.0
+
+
+@attrs.frozen(kw_only=True)
+class Declaration:
+    """A model that a configuration file declares."""
+
+    name: str
+    path: Path
+    aliases: tuple[str, ...] = ()
+    profiles: tuple[Profile, ...] = ()
+    defaults: ModelDefaults = attrs.field(factory=ModelDefaults)
+
+
+class ModelService:
+    """Finds, adds and removes models. Declared models win over catalog rows of their name."""
+
+    def __init__(
+        self,
+        catalog: ModelCatalog,
+        source: ModelSource,
+        *,
+        clock: Clock,
+        events: EventSink,
+        declarations: Iterable[Declaration] = (),
+    ) -> None:
+        self._catalog = catalog
+        self._source = source
+        self._clock = clock
+        self._events = events
+        self._declarations = tuple(declarations)
+        self._declared: dict[str, Model] | None = None
+        self._models: dict[str, Model] = {}
+        self._index = NameIndex(())
+        self._revision: int | None = None
+
+    def peek(self, name: str) -> ResolvedName | None:
+        """Return what ``name`` means as far as is known without asking the catalog, or ``None``."""
+        try:
+            return self._index.resolve(name)
+        except ModelError:
+            return None
+
+    async def resolve(self, name: str) -> ResolvedName:
+        """Return what ``name`` means now.
+
+        Raises:
+            ModelNotFound: nothing; carries close names.
+            AmbiguousModel: several models.
+        """
+        await self.refresh()
+        return self._index.resolve(name)
+
+    async def list(self) -> list[Model]:
+        """Return every model, by name."""
+        await self.refresh()
+        return sorted(self._models.values(), key=lambda model: model.name)
+
+    async def add(
+        self,
+        reference: str,
+        *,
+        name: str | None = None,
+        aliases: Iterable[str] = (),
+        defaults: ModelDefaults | None = None,
+    ) -> Model:
+        """Read the file that ``reference`` names and keep it as a model.
+
+        Raises:
+            ModelFileMissing, InvalidModelFile: there is no model there.
+            ModelExists: the name, or an alias, is taken.
+            InvalidValue: the name, or an alias, cannot be one.
+        """
+        names = tuple(dict.fromkeys(check_alias(alias) for alias in aliases))
+        located = await self._source.locate(reference)
+        await self.refresh()
+        model = Model(
+            id=0,
+            name=name or located.suggested_name,
+            paths=located.paths,
+            size_bytes=located.size_bytes,
+            facts=located.facts,
+            aliases=names,
+            defaults=defaults or ModelDefaults(),
+            origin=ModelOrigin(kind="file"),
+            added_at=self._clock.now(),
+        )
+        for taken in (model.name, *names):
+            if taken in (self._declared or {}):
+                raise ModelExists(taken, f"{taken} (declared in the configuration)")
+        model = await self._catalog.add(model)
+        self._events.emit(
+            ModelAdded(at=self._clock.now(), model_id=model.id, model_name=model.name)
+        )
+        return model
+
+    async def remove(self, name: str) -> Model:
+        """Forget the model that ``name`` means, and return it. Files are not touched.
+
+        Raises:
+            ModelNotFound, AmbiguousModel: there is no one such model.
+            InvalidRequest: a configuration file declares it.
+        """
+        model = (await self.resolve(name)).model
+        if model.origin.kind == "config":
+            raise InvalidRequest(
+                f"model '{model.name}' is declared in the configuration file; remove it there",
+                "model",
+            )
+        await self._catalog.remove(model.id)
+        self._events.emit(
+            ModelRemoved(at=self._clock.now(), model_id=model.id, model_name=model.name)
+        )
+        return model
+
+    async def refresh(self) -> None:
+        """Take up what has changed in the catalog since the last look. Cheap when nothing has."""
+        revision = await self._catalog.revision()
+        if revision == self._revision:
+            return
+        if self._declared is None:
+            self._declared = {item.name: await self._declare(item) for item in self._declarations}
+            # Declaring may have given ids to new names, which is a change of its own.
+            revision = await self._catalog.revision()
+        models = {model.name: model for model in await self._catalog.list()}
+        models.update(self._declared)
+        self._models = models
+        self._index = NameIndex(models.values())
+        self._revision = revision
+
+    async def watch(self) -> None:
+        """Keep ``peek`` up to date with what other processes change, for ever."""
+        while True:
+            await self._clock.sleep(_WATCH_INTERVAL_S)
+            try:
+                await self.refresh()
+            except GglibError:
+                # The next look, or the request that needs the catalog, will tell.
+                continue
+
+    async def _declare(self, item: Declaration) -> Model:
+        try:
+            located = await self._source.locate(str(item.path))
+        except ModelError:
+            # An engine of the user's may serve what we cannot read, or the file may come later.
+            located = LocatedModel(
+                paths=(item.path,),
+                size_bytes=await _size_of(item.path),
+                facts=ModelFacts(),
+                suggested_name=item.name,
+            )
+        return Model(
+            id=await self._catalog.id_for_name(item.name),
+            name=item.name,
+            paths=located.paths,
+            size_bytes=located.size_bytes,
+            facts=located.facts,
+            aliases=item.aliases,
+            profiles=item.profiles,
+            defaults=item.defaults,
+            origin=ModelOrigin(kind="config"),
+        )
+
+
+async def _size_of(path: Path) -> int:
+    try:
+        return (await anyio.Path(path).stat()).st_size
+    except OSError:
+        return 0

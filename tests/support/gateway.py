@@ -1,0 +1,299 @@
+"""A gateway in this process, over an engine of the test's own; real sockets on both sides."""
+
+from __future__ import annotations
+
+import logging
+import re
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import anyio
+from anyio.abc import SocketStream
+
+from gglib.domain.model import Model, ModelDefaults
+from gglib.errors import GglibError
+from gglib.gateway.doors import Doors
+from gglib.gateway.relay.limits import Limits
+from gglib.gateway.relay.shared import RelayShared
+from gglib.gateway.server import GatewayServer
+from gglib.ports.model_catalog import ModelCatalog
+from gglib.ports.model_source import LocatedModel, ModelSource
+from gglib.services.models import ModelService
+from gglib.services.routing.router import Router, open_router
+from support.contexts import RecordingSink, SystemClockForTests
+from support.upstream import ScriptedUpstream
+
+__all__ = ["Answer", "RawClient", "SocketGateway", "open_socket_gateway"]
+
+
+@dataclass(eq=False)
+class FakeServer:
+    """What the router hands out: an address."""
+
+    server_id: str
+    base_url: str
+    model: Model
+    api_key: str | None = "engine-key"
+    died: anyio.Event = field(default_factory=anyio.Event)
+
+
+class FakeServing:
+    """Starts nothing: every model is served by the scripted engine."""
+
+    def __init__(self, upstream: ScriptedUpstream) -> None:
+        self.upstream = upstream
+        self.starts: list[str] = []
+        self.stops: list[str] = []
+        self.servers: list[FakeServer] = []
+        self.hold: anyio.Event | None = None
+        self.start_asked = anyio.Event()
+        self.failure: GglibError | None = None
+
+    async def start(self, model: Model) -> FakeServer:
+        self.starts.append(model.name)
+        self.start_asked.set()
+        if self.hold is not None:
+            await self.hold.wait()
+        if self.failure is not None:
+            raise self.failure
+        server = FakeServer(
+            f"server-{len(self.starts)}", f"http://127.0.0.1:{self.upstream.port}", model
+        )
+        self.servers.append(server)
+        return server
+
+    async def stop(self, server: FakeServer) -> None:
+        self.stops.append(server.model.name)
+
+    async def wait_gone(self, server: FakeServer) -> int | None:
+        await server.died.wait()
+        return None
+
+
+class ListCatalog(ModelCatalog):
+    """A catalog that is a list."""
+
+    def __init__(self, models: list[Model]) -> None:
+        self.models = models
+
+    async def add(self, model: Model) -> Model:
+        raise AssertionError("not used")
+
+    async def get(self, model_id: int) -> Model:
+        raise AssertionError("not used")
+
+    async def list(self) -> list[Model]:
+        return self.models
+
+    async def update(self, model: Model) -> None:
+        raise AssertionError("not used")
+
+    async def remove(self, model_id: int) -> None:
+        raise AssertionError("not used")
+
+    async def id_for_name(self, name: str) -> int:
+        raise AssertionError("not used")
+
+    async def revision(self) -> int:
+        return len(self.models)
+
+
+class NoSource(ModelSource):
+    """A source without files."""
+
+    async def locate(self, reference: str) -> LocatedModel:
+        raise AssertionError("not used")
+
+
+def model(number: int, name: str, **defaults: Any) -> Model:
+    """Return a model that has no file."""
+    return Model(
+        id=number,
+        name=name,
+        paths=(Path(f"/models/{name}.gguf"),),
+        size_bytes=1,
+        aliases=(f"{name}-alias",),
+        defaults=ModelDefaults(**defaults),
+    )
+
+
+@dataclass
+class SocketGateway:
+    """The gateway under test."""
+
+    port: int
+    upstream: ScriptedUpstream
+    serving: FakeServing
+    router: Router
+    server: GatewayServer
+    shared: RelayShared
+    bugs: list[BaseException]
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncIterator[RawClient]:
+        """Open a client connection."""
+        async with await anyio.connect_tcp("127.0.0.1", self.port) as stream:
+            yield RawClient(stream)
+
+    def stop(self) -> None:
+        """Begin the graceful end."""
+        self.router.begin_shutdown()
+        self.server.stop()
+
+
+@asynccontextmanager
+async def open_socket_gateway(
+    *,
+    limits: Limits | None = None,
+    api_keys: tuple[str, ...] = (),
+    shutdown_timeout_s: float = 5.0,
+    queue_limit: int = 256,
+) -> AsyncIterator[SocketGateway]:
+    """Serve models m, n and one (one request at a time) for the block; bugs fail the test."""
+    upstream = ScriptedUpstream()
+    serving = FakeServing(upstream)
+    bugs: list[BaseException] = []
+    models = ModelService(
+        ListCatalog([model(1, "m"), model(2, "n"), model(3, "one", concurrency_limit=1)]),
+        NoSource(),
+        clock=SystemClockForTests(),
+        events=RecordingSink(),
+    )
+    await models.refresh()
+    listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+    listener.setblocking(False)
+    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(lambda *, task_status: upstream.run(task_status=task_status))
+        async with open_router(serving, queue_limit=queue_limit) as router:  # type: ignore[arg-type]
+            shared = RelayShared(
+                router=router,
+                models=models,
+                doors=Doors(admin_token="admin-token", api_keys=api_keys),
+                limits=limits or Limits(),
+                on_task_error=bugs.append,
+            )
+            router.on_server_gone(shared.pools.drop)
+            server = GatewayServer(
+                shared, shutdown_timeout_s=shutdown_timeout_s, sweep_interval_s=0.02
+            )
+            tasks.start_soon(server.serve_on, listener)
+            try:
+                yield SocketGateway(
+                    listener.getsockname()[1], upstream, serving, router, server, shared, bugs
+                )
+            finally:
+                router.begin_shutdown()
+                server.stop()
+                with anyio.CancelScope(shield=True):
+                    await server.wait_ended()
+                shared.pools.close()
+        tasks.cancel_scope.cancel()
+    listener.close()
+    assert bugs == []
+
+
+@dataclass
+class Answer:
+    """One answer, read from a socket by its own framing."""
+
+    status: int
+    head: bytes
+    body: bytes
+    whole: bool
+    """Whether the framing says that nothing is missing."""
+
+    def header(self, name: str) -> str | None:
+        """Return a header's value, or None."""
+        found = re.search(rf"(?im)^{re.escape(name)}:\s*(.*?)\r?$", self.head.decode("latin-1"))
+        return found.group(1) if found else None
+
+
+class RawClient:
+    """Sends bytes, and reads answers without helping the server."""
+
+    def __init__(self, stream: SocketStream) -> None:
+        self.stream = stream
+        self.buffer = b""
+
+    async def send(self, data: bytes | str) -> None:
+        """Send bytes as they are."""
+        await self.stream.send(data.encode() if isinstance(data, str) else data)
+
+    async def post(
+        self, body: str | bytes, *, path: str = "/v1/chat/completions", extra: str = ""
+    ) -> None:
+        """Send one POST."""
+        await self.send(self.request(body, path=path, extra=extra))
+
+    @staticmethod
+    def request(body: str | bytes, *, path: str = "/v1/chat/completions", extra: str = "") -> bytes:
+        """Return one POST as bytes."""
+        raw = body.encode() if isinstance(body, str) else body
+        head = (
+            f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(raw)}\r\n{extra}\r\n"
+        )
+        return head.encode() + raw
+
+    async def _more(self) -> bool:
+        try:
+            self.buffer += await self.stream.receive()
+        except (anyio.EndOfStream, anyio.BrokenResourceError):
+            return False
+        return True
+
+    async def read(self, *, head_only: bool = False) -> Answer:
+        """Read one answer."""
+        while b"\r\n\r\n" not in self.buffer:
+            if not await self._more():
+                return Answer(0, self.buffer, b"", whole=False)
+        head, _, self.buffer = self.buffer.partition(b"\r\n\r\n")
+        answer = Answer(int(head.split(b" ", 2)[1]), head, b"", whole=True)
+        if head_only or answer.status in {100, 204, 304}:
+            return answer
+        if (length := answer.header("content-length")) is not None:
+            while len(self.buffer) < int(length):
+                if not await self._more():
+                    answer.whole = False
+                    break
+            answer.body, self.buffer = self.buffer[: int(length)], self.buffer[int(length) :]
+        elif answer.header("transfer-encoding") == "chunked":
+            answer.whole = await self._read_chunks(answer)
+        else:
+            while await self._more():
+                pass
+            answer.body, self.buffer = self.buffer, b""
+        return answer
+
+    async def _read_chunks(self, answer: Answer) -> bool:
+        while True:
+            while b"\r\n" not in self.buffer:
+                if not await self._more():
+                    return False
+            size, _, rest = self.buffer.partition(b"\r\n")
+            length = int(size, 16)
+            while len(rest) < length + 2:
+                self.buffer = rest
+                if not await self._more():
+                    return False
+                rest = self.buffer
+            answer.body += rest[:length]
+            assert rest[length : length + 2] == b"\r\n"
+            self.buffer = rest[length + 2 :]
+            if length == 0:
+                return True
+
+    async def read_until(self, marker: bytes) -> bytes:
+        """Read until ``marker`` has come, and return all that came."""
+        while marker not in self.buffer:
+            if not await self._more():
+                raise AssertionError(f"closed before {marker!r}: {self.buffer!r}")
+        return self.buffer
+
+    async def at_end(self) -> bool:
+        """Return whether the server closes now without another byte."""
+        return not await self._more() and not self.buffer

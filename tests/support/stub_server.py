@@ -1,0 +1,204 @@
+"""A stub of an OpenAI-compatible engine: ``stub_server.py OPTIONS-AS-JSON``. Stdlib only, quick.
+
+Options, all optional but ``port``:
+
+``model_name``    what answers name
+``gate``          a FIFO: loading ends when a writer opens and closes it
+``load_s``        loading ends after so many seconds
+``listen``        false: never opens its port
+``share_port``    binds with SO_REUSEPORT
+``lines``         printed at the start
+``noise_bytes``   so much output at the start, in lines of 100
+``exit_status``   exits with it instead of listening
+``deaf``          ignores SIGTERM
+``children``      a list of ``group``, ``session``, ``orphan``, ``deaf``: processes it starts
+``record``        a file that gets one JSON line per request
+``ballast_bytes`` memory it holds
+``chunks``        how many pieces a streamed answer has
+
+Prints ``child PID`` for each child, ``listening``, ``ready at SECONDS`` (Unix). Beside the API it
+serves ``POST /stub/exit`` (the body is the status) and ``POST /stub/print``.
+"""
+
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+
+
+def say(text):
+    os.write(1, (text + "\n").encode())
+
+
+class Stub:
+    def __init__(self, options):
+        self.options = options
+        self.name = options.get("model_name", "stub")
+        self.ready = threading.Event()
+        self.key = os.environ.get("STUB_API_KEY")
+        self.ballast = b"\1" * options.get("ballast_bytes", 0)
+
+    def load(self):
+        gate = self.options.get("gate")
+        if gate:
+            with open(gate, "rb") as fifo:
+                fifo.read()
+        time.sleep(self.options.get("load_s", 0))
+        say(f"ready at {time.time()!r}")
+        self.ready.set()
+
+    def listen(self):
+        listener = socket.socket()
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if self.options.get("share_port"):
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        try:
+            listener.bind(("127.0.0.1", self.options["port"]))
+        except OSError as error:
+            say(f"couldn't bind HTTP server socket: {error.strerror}")
+            sys.exit(1)
+        listener.listen(256)
+        say("listening")
+        return listener
+
+    def serve(self, listener):
+        while True:
+            connection, _ = listener.accept()
+            threading.Thread(target=self.converse, args=(connection,), daemon=True).start()
+
+    def converse(self, connection):
+        with connection, connection.makefile("rwb") as stream:
+            try:
+                while self.exchange(stream):
+                    stream.flush()
+            except (OSError, ValueError):
+                return
+
+    def exchange(self, stream):
+        request = stream.readline().split()
+        if len(request) < 2:
+            return False
+        headers = {}
+        while (line := stream.readline().strip()) != b"":
+            name, _, value = line.partition(b":")
+            headers[name.lower().decode()] = value.strip().decode()
+        body = stream.read(int(headers.get("content-length", 0)))
+        method, path = request[0].decode(), request[1].decode()
+        if self.options.get("record"):
+            entry = {"method": method, "path": path, "headers": headers, "body": body.decode()}
+            with open(self.options["record"], "a") as file:
+                file.write(json.dumps(entry) + "\n")
+        self.answer(stream, path, headers, body)
+        stream.flush()
+        return headers.get("connection", "").lower() != "close"
+
+    def answer(self, stream, path, headers, body):
+        if path == "/stub/exit":
+            os._exit(int(body or b"1"))
+        if path == "/stub/print":
+            say(body.decode())
+            return self.send(stream, 200, {})
+        if not self.ready.is_set():
+            return self.refuse(stream, 503, "Loading model", "unavailable_error")
+        if path == "/health":
+            return self.send(stream, 200, {"status": "ok"})
+        if self.key and headers.get("authorization") != f"Bearer {self.key}":
+            return self.refuse(stream, 401, "Invalid API Key", "authentication_error")
+        if path == "/v1/models":
+            return self.send(stream, 200, {"object": "list", "data": [{"id": self.name}]})
+        if path == "/v1/embeddings":
+            data = [{"object": "embedding", "index": 0, "embedding": [0.5, -0.5]}]
+            return self.send(stream, 200, {"object": "list", "data": data, "model": self.name})
+        if path == "/v1/chat/completions":
+            return self.chat(stream, json.loads(body))
+        return self.refuse(stream, 404, "File Not Found", "not_found_error")
+
+    def chat(self, stream, request):
+        base = {"id": "chatcmpl-stub", "created": 0, "model": self.name}
+        if not request.get("stream"):
+            message = {"role": "assistant", "content": f"I am {self.name}"}
+            choice = {"index": 0, "message": message, "finish_reason": "stop"}
+            usage = {"prompt_tokens": 1, "completion_tokens": 3, "total_tokens": 4}
+            answer = {**base, "object": "chat.completion", "choices": [choice], "usage": usage}
+            return self.send(stream, 200, answer)
+        stream.write(
+            b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
+            b"transfer-encoding: chunked\r\n\r\n"
+        )
+        count = self.options.get("chunks", 3)
+        for number in range(count):
+            delta = {"content": f"{number} "}
+            end = "stop" if number == count - 1 else None
+            choice = {"index": 0, "delta": delta, "finish_reason": end}
+            piece = {**base, "object": "chat.completion.chunk", "choices": [choice]}
+            self.chunk(stream, b"data: " + json.dumps(piece).encode() + b"\n\n")
+        self.chunk(stream, b"data: [DONE]\n\n")
+        stream.write(b"0\r\n\r\n")
+        return None
+
+    @staticmethod
+    def chunk(stream, content):
+        stream.write(b"%x\r\n%s\r\n" % (len(content), content))
+        stream.flush()
+
+    def refuse(self, stream, status, message, kind):
+        self.send(stream, status, {"error": {"message": message, "type": kind, "code": status}})
+
+    @staticmethod
+    def send(stream, status, document):
+        body = json.dumps(document).encode()
+        head = f"HTTP/1.1 {status} X\r\ncontent-type: application/json\r\n"
+        stream.write(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
+
+
+def start_child(kind):
+    """Start a process that waits for a signal, for ever."""
+    told, tells = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        if kind in ("session", "orphan"):
+            os.setsid()
+        if kind == "orphan" and os.fork() != 0:
+            os._exit(0)
+        if kind == "deaf":
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        os.write(tells, str(os.getpid()).encode())
+        os.close(tells)
+        while True:
+            signal.pause()
+    os.close(tells)
+    if kind == "orphan":
+        os.waitpid(pid, 0)
+    say(f"child {os.read(told, 20).decode()}")
+    os.close(told)
+
+
+def main():
+    options = json.loads(sys.argv[1])
+    if options.get("deaf"):
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for line in options.get("lines", []):
+        say(line)
+    for number in range(options.get("noise_bytes", 0) // 100):
+        say(f"{number:099d}")
+    for kind in options.get("children", []):
+        start_child(kind)
+    stub = Stub(options)
+    if "exit_status" in options:
+        sys.exit(options["exit_status"])
+    if not options.get("listen", True):
+        say("not listening")
+        while True:
+            signal.pause()
+    listener = stub.listen()
+    threading.Thread(target=stub.serve, args=(listener,), daemon=True).start()
+    stub.load()
+    while True:
+        signal.pause()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,228 @@
+"""An engine of the test's own: answers over a real socket, as each request's body asks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+import anyio
+from anyio.abc import SocketStream
+
+__all__ = ["Received", "ScriptedUpstream"]
+
+
+@dataclass
+class Received:
+    """One request as the engine saw it."""
+
+    head: bytes
+    body: bytes
+    connection: int
+
+    def header(self, name: str) -> str | None:
+        """Return a header's value, or None."""
+        for line in self.head.decode("latin-1").split("\r\n")[1:]:
+            key, _, value = line.partition(":")
+            if key.lower() == name:
+                return value.strip()
+        return None
+
+
+@dataclass
+class ScriptedUpstream:
+    """Each request names what it wants done in ``"do"``; the default echoes it."""
+
+    port: int = 0
+    received: list[Received] = field(default_factory=list)
+    disconnects: int = 0
+    gates: dict[str, anyio.Event] = field(default_factory=dict)
+    reached: dict[str, anyio.Event] = field(default_factory=dict)
+    connections: int = 0
+    gone: anyio.Event = field(default_factory=anyio.Event)
+
+    def gate(self, name: str) -> anyio.Event:
+        """Return the event that the engine waits for at a point of a script."""
+        return self.gates.setdefault(name, anyio.Event())
+
+    def reach(self, name: str) -> anyio.Event:
+        """Return the event that the engine sets when it comes to a point of a script."""
+        return self.reached.setdefault(name, anyio.Event())
+
+    async def run(self, *, task_status: anyio.abc.TaskStatus[None]) -> None:
+        """Serve until cancelled."""
+        listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+        self.port = listener.extra(anyio.abc.SocketAttribute.local_port)
+        task_status.started()
+        async with listener:
+            await listener.serve(self._connection)
+
+    async def _connection(self, stream: SocketStream) -> None:
+        self.connections += 1
+        number = self.connections
+        buffer = b""
+        async with stream:
+            try:
+                while True:
+                    while b"\r\n\r\n" not in buffer:
+                        buffer += await stream.receive()
+                    head, _, buffer = buffer.partition(b"\r\n\r\n")
+                    request = Received(head, b"", number)
+                    length = int(request.header("content-length") or 0)
+                    while len(buffer) < length:
+                        buffer += await stream.receive()
+                    request.body, buffer = buffer[:length], buffer[length:]
+                    self.received.append(request)
+                    script = json.loads(request.body).get("do", "echo")
+                    action: Callable[[SocketStream, Received], Awaitable[bool]] = getattr(
+                        self, f"_do_{script}"
+                    )
+                    if not await action(stream, request):
+                        return
+            except (anyio.EndOfStream, anyio.BrokenResourceError):
+                self.disconnects += 1
+                self.gone.set()
+
+    async def _answer(
+        self, stream: SocketStream, body: bytes, *, status: str = "200 OK", extra: str = ""
+    ) -> bool:
+        head = f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n{extra}\r\n"
+        await stream.send(head.encode() + body)
+        return True
+
+    async def _do_echo(self, stream: SocketStream, request: Received) -> bool:
+        body = json.dumps(
+            {"head": request.head.decode("latin-1"), "body": request.body.decode()}
+        ).encode()
+        return await self._answer(stream, body, extra="Content-Type: application/json\r\n")
+
+    async def _do_numbered(self, stream: SocketStream, request: Received) -> bool:
+        number = json.loads(request.body)["number"]
+        if (delay := json.loads(request.body).get("gate")) is not None:
+            self.reach(delay).set()
+            await self.gate(delay).wait()
+        return await self._answer(stream, f"answer {number}".encode())
+
+    async def _stream_head(self, stream: SocketStream) -> None:
+        await stream.send(
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\n"
+        )
+
+    async def _do_stream(self, stream: SocketStream, request: Received) -> bool:
+        await self._stream_head(stream)
+        for number in range(3):
+            event = b"data: %d\n\n" % number
+            await stream.send(b"%x\r\n%b\r\n" % (len(event), event))
+        await stream.send(b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n")
+        return True
+
+    async def _do_gated_stream(self, stream: SocketStream, request: Received) -> bool:
+        await self._stream_head(stream)
+        await stream.send(b"9\r\ndata: 0\n\n\r\n")
+        self.reach("streaming").set()
+        await self.gate("go on").wait()
+        await stream.send(b"9\r\ndata: 1\n\n\r\n0\r\n\r\n")
+        return True
+
+    async def _do_endless_stream(self, stream: SocketStream, request: Received) -> bool:
+        await self._stream_head(stream)
+        event = b"data: " + b"x" * 16370 + b"\n\n"
+        while True:
+            await stream.send(b"%x\r\n%b\r\n" % (len(event), event))
+
+    async def _do_hold(self, stream: SocketStream, request: Received) -> bool:
+        """Never answer; end when the gateway hangs up."""
+        self.reach("held").set()
+        await stream.receive()
+        return True
+
+    async def _do_close_first(self, stream: SocketStream, request: Received) -> bool:
+        return False
+
+    async def _do_close_once(self, stream: SocketStream, request: Received) -> bool:
+        if sum(b"close_once" in item.body for item in self.received) == 1:
+            return False
+        return await self._answer(stream, b"second time")
+
+    async def _do_close_gated(self, stream: SocketStream, request: Received) -> bool:
+        if len(self.received) > 1:
+            return await self._answer(stream, b"second time")
+        self.reach("closing").set()
+        await self.gate("close").wait()
+        return False
+
+    async def _do_gated_close_delimited(self, stream: SocketStream, request: Received) -> bool:
+        await stream.send(b"HTTP/1.1 200 OK\r\n\r\nuntil the")
+        self.reach("closing").set()
+        await self.gate("close").wait()
+        return False
+
+    async def _do_close_after(self, stream: SocketStream, request: Received) -> bool:
+        """Answer whole, say nothing of closing, and close: the kept connection is stale."""
+        await self._answer(stream, b"bye")
+        return False
+
+    async def _do_die_in_stream(self, stream: SocketStream, request: Received) -> bool:
+        await self._stream_head(stream)
+        await stream.send(b"9\r\ndata: 0\n\n\r\n")
+        return False
+
+    async def _do_die_in_chunk(self, stream: SocketStream, request: Received) -> bool:
+        await self._stream_head(stream)
+        await stream.send(b"ff\r\ndata: half an ev")
+        return False
+
+    async def _do_die_in_body(self, stream: SocketStream, request: Received) -> bool:
+        await stream.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nonly this")
+        return False
+
+    async def _do_die_in_plain_chunks(self, stream: SocketStream, request: Received) -> bool:
+        await stream.send(
+            b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+            b'Transfer-Encoding: chunked\r\n\r\n5\r\n{"a":\r\n'
+        )
+        return False
+
+    async def _do_close_delimited(self, stream: SocketStream, request: Received) -> bool:
+        await stream.send(b"HTTP/1.1 200 OK\r\n\r\nuntil the end")
+        return False
+
+    async def _do_garbage(self, stream: SocketStream, request: Received) -> bool:
+        await stream.send(b"SSH-2.0-OpenSSH_9.2\r\n")
+        return False
+
+    async def _do_no_content(self, stream: SocketStream, request: Received) -> bool:
+        await stream.send(b"HTTP/1.1 204 No Content\r\n\r\n")
+        return True
+
+    async def _do_early_hints(self, stream: SocketStream, request: Received) -> bool:
+        await stream.send(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n")
+        return await self._answer(stream, b"after hints")
+
+    async def _do_hop_by_hop(self, stream: SocketStream, request: Received) -> bool:
+        extra = (
+            "Connection: X-Private\r\nX-Private: 1\r\nKeep-Alive: timeout=5\r\nServer: e\r\n"
+            "Access-Control-Allow-Origin: *\r\nX-Kept: yes\r\n"
+        )
+        return await self._answer(stream, b"ok", extra=extra)
+
+    async def _do_status(self, stream: SocketStream, request: Received) -> bool:
+        status = json.loads(request.body)["status"]
+        return await self._answer(stream, b"{}", status=status)
+
+    async def _do_two_answers(self, stream: SocketStream, request: Received) -> bool:
+        one = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\none"
+        await stream.send(one + b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nstolen")
+        return True
+
+    async def _do_trailers(self, stream: SocketStream, request: Received) -> bool:
+        await stream.send(
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+            b"2\r\nhi\r\n0\r\nX-Trailer: 1\r\n\r\n"
+        )
+        return True
+
+    async def _do_closing(self, stream: SocketStream, request: Received) -> bool:
+        await self._answer(stream, b"last", extra="Connection: close\r\n")
+        return False
