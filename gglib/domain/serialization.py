@@ -52,8 +52,8 @@ def structure(data: Any, kind: type[T]) -> T:
 
 
 def to_json(value: Any) -> str:
-    """Return ``value`` as one line of JSON."""
-    return json.dumps(unstructure(value), separators=(",", ":"), ensure_ascii=False)
+    """Return ``value`` as one line of ASCII JSON: a path need not be Unicode to survive it."""
+    return json.dumps(unstructure(value), separators=(",", ":"))
 
 
 def from_json(text: str | bytes, kind: type[T]) -> T:
