@@ -36,7 +36,7 @@ class GatewayServer:
         self, shared: RelayShared, *, shutdown_timeout_s: float, sweep_interval_s: float = 0.5
     ) -> None:
         config = uvicorn.Config(
-            make_app(Parts(shared.models, shared.router, log_error)),  # type: ignore[arg-type]
+            make_app(Parts(shared.models, shared.router, log_error)),
             http=functools.partial(GatewayProtocol, shared=shared),  # type: ignore[arg-type]
             ws="none",
             lifespan="off",

@@ -7,14 +7,18 @@ import re
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import anyio
 from anyio.abc import SocketStream
 
+from gglib.domain.config import ServerConfig
+from gglib.domain.handle import ProcessHandle
 from gglib.domain.model import Model, ModelDefaults
+from gglib.domain.ownership import Owner, OwnerKind, ServerRecord
+from gglib.domain.state import ServerState
 from gglib.errors import GglibError
 from gglib.gateway.doors import Doors
 from gglib.gateway.relay.limits import Limits
@@ -24,21 +28,11 @@ from gglib.ports.model_catalog import ModelCatalog
 from gglib.ports.model_source import LocatedModel, ModelSource
 from gglib.services.models import ModelService
 from gglib.services.routing.router import Router, open_router
+from gglib.services.serving import RunningServer
 from support.contexts import RecordingSink, SystemClockForTests
 from support.upstream import ScriptedUpstream
 
 __all__ = ["Answer", "RawClient", "SocketGateway", "open_socket_gateway"]
-
-
-@dataclass(eq=False)
-class FakeServer:
-    """What the router hands out: an address."""
-
-    server_id: str
-    base_url: str
-    model: Model
-    api_key: str | None = "engine-key"
-    died: anyio.Event = field(default_factory=anyio.Event)
 
 
 class FakeServing:
@@ -48,30 +42,61 @@ class FakeServing:
         self.upstream = upstream
         self.starts: list[str] = []
         self.stops: list[str] = []
-        self.servers: list[FakeServer] = []
+        self.servers: list[RunningServer] = []
+        self.deaths: dict[str, anyio.Event] = {}
         self.hold: anyio.Event | None = None
         self.start_asked = anyio.Event()
         self.failure: GglibError | None = None
 
-    async def start(self, model: Model) -> FakeServer:
+    async def start(self, model: Model) -> RunningServer:
         self.starts.append(model.name)
         self.start_asked.set()
         if self.hold is not None:
             await self.hold.wait()
         if self.failure is not None:
             raise self.failure
-        server = FakeServer(
-            f"server-{len(self.starts)}", f"http://127.0.0.1:{self.upstream.port}", model
-        )
+        server = running_server(f"server-{len(self.starts)}", model, self.upstream.port)
         self.servers.append(server)
+        self.deaths[server.server_id] = anyio.Event()
         return server
 
-    async def stop(self, server: FakeServer) -> None:
+    def die(self, number: int = 0) -> None:
+        """Have a server end by itself."""
+        self.deaths[self.servers[number].server_id].set()
+
+    async def stop(self, server: RunningServer) -> None:
         self.stops.append(server.model.name)
 
-    async def wait_gone(self, server: FakeServer) -> int | None:
-        await server.died.wait()
+    async def wait_gone(self, server: RunningServer) -> int | None:
+        await self.deaths[server.server_id].wait()
         return None
+
+
+def running_server(server_id: str, model: Model, port: int) -> RunningServer:
+    """Return a server that listens on a port."""
+    handle = ProcessHandle(
+        model_id=model.id,
+        model_name=model.name,
+        pid=1,
+        port=port or 1,
+        started_at=1.0,
+        server_id=server_id,
+        runner="local",
+        node="here",
+        base_url=f"http://127.0.0.1:{port}",
+    )
+    record = ServerRecord(
+        server_id=server_id,
+        owner=Owner(kind=OwnerKind.GATEWAY, pid=1, process_started_at=1.0, node="here"),
+        config=ServerConfig(model_id=model.id, model_name=model.name, model_path=model.path),
+        engine="scripted",
+        runner="local",
+        state=ServerState.READY,
+        created_at=1.0,
+        handle=handle,
+        api_key="engine-key",
+    )
+    return RunningServer(record=record, handle=handle, model=model, load_s=0.1)
 
 
 class ListCatalog(ModelCatalog):

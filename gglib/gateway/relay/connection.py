@@ -225,7 +225,10 @@ class GatewayProtocol(HttpToolsProtocol):
             if not latest.active and latest.body_bytes > _QUEUED_BODY_BYTES:
                 self.flow.pause_reading()
         else:
-            super().on_body(body)
+            latest.body += body
+            if len(latest.body) > _QUEUED_BODY_BYTES:
+                self.flow.pause_reading()
+            latest.message_event.set()
 
     def on_message_complete(self) -> None:
         self._phase = _Phase.BETWEEN

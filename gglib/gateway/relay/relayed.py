@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -328,8 +329,8 @@ class RelayTurn(Turn):
         if lease is not None:
             lease.release()
 
-    def _spawn(self, coroutine: object) -> None:
-        task = self.connection.loop.create_task(coroutine)  # type: ignore[arg-type]
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = self.connection.loop.create_task(coroutine)
         self._task = task
         self._shared.tasks.add(task)
         task.add_done_callback(self._task_done)

@@ -17,9 +17,9 @@ M = '{"model":"m"}'
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    """The gateway is asyncio's."""
-    return "asyncio"
+def anyio_backend() -> tuple[str, dict[str, bool]]:
+    """The gateway's own loop."""
+    return "asyncio", {"use_uvloop": True}
 
 
 def do(script: str, **more: object) -> str:
@@ -709,7 +709,7 @@ async def test_body_that_ends_with_its_connection_is_broken_if_the_engine_died()
     async with open_socket_gateway() as gateway, gateway.connect() as client:
         await client.post(do("gated_close_delimited"))
         await gateway.upstream.reach("closing").wait()
-        gateway.serving.servers[0].died.set()
+        gateway.serving.die()
         gateway.upstream.gate("close").set()
         answer = await client.read()
     assert (answer.status, answer.whole) == (200, False)
@@ -720,7 +720,7 @@ async def test_engine_that_dies_before_answering_is_replaced_unseen() -> None:
     async with open_socket_gateway() as gateway, gateway.connect() as client:
         await client.post(do("close_gated"))
         await gateway.upstream.reach("closing").wait()
-        gateway.serving.servers[0].died.set()
+        gateway.serving.die()
         gateway.upstream.gate("close").set()
         assert (await client.read()).body == b"second time"
         assert gateway.serving.starts == ["m", "m"]
