@@ -111,6 +111,15 @@ class GglibError(Exception):
 _error = attrs.define(eq=False, slots=False, repr=False, str=False)
 
 
+#: Requests carry names and values of any length; a message stays readable.
+_MAX_SHOWN = 200
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
+
+
 def _names(names: Sequence[str]) -> str:
     quoted = [f"'{name}'" for name in names]
     return quoted[0] if len(quoted) == 1 else f"{', '.join(quoted[:-1])} or {quoted[-1]}"
@@ -125,7 +134,7 @@ class InvalidValue(GglibError, ValueError):
     expected: str
 
     def __str__(self) -> str:
-        return f"{self.field} is {self.value!r}; expected {self.expected}"
+        return f"{self.field} is {_shown(self.value)}; expected {self.expected}"
 
 
 @_error
@@ -179,8 +188,8 @@ class ModelNotFound(ModelError):
 
     def __str__(self) -> str:
         if self.close_names:
-            return f"no model named '{self.name}'; did you mean {_names(self.close_names)}?"
-        return f"no model named '{self.name}'; `gglib model list` shows the ones there are"
+            return f"no model named {_shown(self.name)}; did you mean {_names(self.close_names)}?"
+        return f"no model named {_shown(self.name)}; `gglib model list` shows the ones there are"
 
 
 @_error

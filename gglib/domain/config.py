@@ -13,11 +13,13 @@ from gglib.domain.inference import InferenceConfig
 from gglib.domain.validation import (
     at_least,
     between,
+    flag,
     model_name,
     number_at_least,
     one_of,
     positive,
     text,
+    texts,
 )
 from gglib.errors import InvalidValue
 
@@ -39,24 +41,40 @@ DEFAULT_SPEC_DRAFT_P_MIN = 0.75
 CACHE_TYPES = ("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1")
 
 
+# Converters leave what has the wrong type as it is: the validators name the field.
+
+
 def _path(value: Path | str) -> Path:
-    return Path(value)
+    return Path(value) if isinstance(value, str) else value
 
 
 def _optional_path(value: Path | str | None) -> Path | None:
-    return None if value is None else Path(value)
+    return None if value is None else _path(value)
 
 
 def _environment(value: Mapping[str, str]) -> Mapping[str, str]:
+    if not isinstance(value, Mapping):
+        return value
     return MappingProxyType(dict(value))
 
 
-def _no_nul_path(_instance: Any, attribute: Any, value: Any) -> None:
-    if value is not None and "\0" in str(value):
-        raise InvalidValue(attribute.name, str(value), "a path without NUL characters")
+def _arguments(value: Iterable[str]) -> tuple[str, ...]:
+    return tuple(value) if isinstance(value, list) else value  # type: ignore[return-value]
 
 
-def _valid_environment(_instance: Any, attribute: Any, value: Mapping[Any, Any]) -> None:
+def _valid_path(_instance: Any, attribute: Any, value: Any) -> None:
+    if not isinstance(value, Path) or "\0" in str(value):
+        raise InvalidValue(attribute.name, value, "a path without NUL characters")
+
+
+def _valid_optional_path(instance: Any, attribute: Any, value: Any) -> None:
+    if value is not None:
+        _valid_path(instance, attribute, value)
+
+
+def _valid_environment(_instance: Any, attribute: Any, value: Any) -> None:
+    if not isinstance(value, Mapping):
+        raise InvalidValue(attribute.name, value, "a table of variables")
     for name, content in value.items():
         if not isinstance(name, str) or not name or "=" in name or "\0" in name:
             raise InvalidValue(attribute.name, name, "variable names without '=' or NUL")
@@ -64,25 +82,22 @@ def _valid_environment(_instance: Any, attribute: Any, value: Mapping[Any, Any])
             raise InvalidValue(f"{attribute.name}[{name}]", content, "a text without NUL")
 
 
-def _valid_arguments(_instance: Any, attribute: Any, value: tuple[Any, ...]) -> None:
-    for argument in value:
-        if not isinstance(argument, str) or "\0" in argument:
-            raise InvalidValue(attribute.name, argument, "texts without NUL characters")
-
-
-def _arguments(value: Iterable[str]) -> tuple[str, ...]:
-    if isinstance(value, str):
-        raise InvalidValue("extra_args", value, "a list of texts, one per argument")
-    return tuple(value)
-
-
 @attrs.frozen
 class LoraAdapter:
     """A LoRA adapter that a server loads beside its base model."""
 
-    path: Path = attrs.field(converter=_path, validator=_no_nul_path)
+    path: Path = attrs.field(converter=_path, validator=_valid_path)
     scale: float = attrs.field(default=1.0, validator=number_at_least(-100, 100, optional=False))
     name: str | None = attrs.field(default=None, validator=text())
+
+
+def _adapters(value: Iterable[LoraAdapter]) -> tuple[LoraAdapter, ...]:
+    return tuple(value) if isinstance(value, list) else value  # type: ignore[return-value]
+
+
+def _valid_adapters(_instance: Any, attribute: Any, value: Any) -> None:
+    if not isinstance(value, tuple) or not all(isinstance(item, LoraAdapter) for item in value):
+        raise InvalidValue(attribute.name, value, "a list of LoRA adapters")
 
 
 @attrs.frozen(kw_only=True)
@@ -95,12 +110,12 @@ class ServerConfig:
 
     model_id: int = attrs.field(validator=at_least(0, optional=False))
     model_name: str = attrs.field(validator=model_name)
-    model_path: Path = attrs.field(converter=_path, validator=_no_nul_path)
+    model_path: Path = attrs.field(converter=_path, validator=_valid_path)
     base_port: int = attrs.field(default=0, validator=between(0, 65535, optional=False))
     port: int | None = attrs.field(default=None, validator=between(1, 65535))
     context_size: int | None = attrs.field(default=None, validator=positive)
     gpu_layers: int | None = attrs.field(default=None, validator=at_least(0))
-    jinja: bool | None = None
+    jinja: bool | None = attrs.field(default=None, validator=flag())
     reasoning_format: str | None = attrs.field(
         default=None, validator=one_of(None, "none", "deepseek", "deepseek-legacy", "auto")
     )
@@ -116,20 +131,22 @@ class ServerConfig:
     flash_attention: str | None = attrs.field(
         default=None, validator=one_of(None, "on", "off", "auto")
     )
-    mlock: bool = False
-    mmap: bool = True
+    mlock: bool = attrs.field(default=False, validator=flag(optional=False))
+    mmap: bool = attrs.field(default=True, validator=flag(optional=False))
     cache_type_k: str | None = attrs.field(default=None, validator=one_of(None, *CACHE_TYPES))
     cache_type_v: str | None = attrs.field(default=None, validator=one_of(None, *CACHE_TYPES))
-    embeddings: bool = False
+    embeddings: bool = attrs.field(default=False, validator=flag(optional=False))
     pooling: str | None = attrs.field(
         default=None, validator=one_of(None, "none", "mean", "cls", "last", "rank")
     )
     mmproj_path: Path | None = attrs.field(
-        default=None, converter=_optional_path, validator=_no_nul_path
+        default=None, converter=_optional_path, validator=_valid_optional_path
     )
-    lora_adapters: tuple[LoraAdapter, ...] = attrs.field(default=(), converter=tuple)
+    lora_adapters: tuple[LoraAdapter, ...] = attrs.field(
+        default=(), converter=_adapters, validator=_valid_adapters
+    )
     slot_save_path: Path | None = attrs.field(
-        default=None, converter=_optional_path, validator=_no_nul_path
+        default=None, converter=_optional_path, validator=_valid_optional_path
     )
     cache_ram_mib: int | None = attrs.field(default=None, validator=at_least(-1))
     environment: Mapping[str, str] = attrs.field(
@@ -137,7 +154,7 @@ class ServerConfig:
     )
     engine: str | None = attrs.field(default=None, validator=text())
     extra_args: tuple[str, ...] = attrs.field(
-        default=(), converter=_arguments, validator=_valid_arguments
+        default=(), converter=_arguments, validator=texts(empty=True)
     )
 
     @property

@@ -21,6 +21,8 @@ class ServerHealth:
     slots_busy: int | None = None
     load_progress: float | None = None
     """From 0 to 1 while the model loads, where the engine tells."""
+    port_held_by: str | None = None
+    """Who answers on the server's port, when it is somebody else."""
 
     @classmethod
     def ok(
@@ -45,9 +47,18 @@ class ServerHealth:
 
     @classmethod
     def unhealthy(
-        cls, message: str, *, last_check: float | None = None, load_progress: float | None = None
+        cls,
+        message: str,
+        *,
+        last_check: float | None = None,
+        load_progress: float | None = None,
+        port_held_by: str | None = None,
     ) -> ServerHealth:
         """Return an unhealthy state; ``message`` says why."""
         return cls(
-            healthy=False, message=message, last_check=last_check, load_progress=load_progress
+            healthy=False,
+            message=message,
+            last_check=last_check,
+            load_progress=load_progress,
+            port_held_by=port_held_by,
         )

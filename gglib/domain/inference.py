@@ -3,24 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from math import isfinite
 from types import MappingProxyType
 from typing import Any
 
 import attrs
 
-from gglib.domain.validation import at_least, number_at_least, one_of, positive
+from gglib.domain.validation import (
+    at_least,
+    flag,
+    number_at_least,
+    one_of,
+    positive,
+    text,
+    texts,
+)
+from gglib.errors import InvalidValue
 
 __all__ = ["InferenceConfig", "Overlay", "overlay"]
 
 
 def _frozen_mapping(value: Mapping[str, float] | None) -> Mapping[str, float] | None:
-    return None if value is None else MappingProxyType(dict(value))
+    return MappingProxyType(dict(value)) if isinstance(value, Mapping) else value
 
 
 def _tuple(value: Iterable[str] | None) -> tuple[str, ...] | None:
-    if value is None:
-        return None
-    return (value,) if isinstance(value, str) else tuple(value)
+    if isinstance(value, str):
+        return (value,)
+    # What is no list is left as it is: the validator names the field.
+    return tuple(value) if isinstance(value, list) else value  # type: ignore[return-value]
+
+
+def _biases(_instance: Any, attribute: Any, value: Any) -> None:
+    if value is not None and not isinstance(value, Mapping):
+        raise InvalidValue(attribute.name, value, "a table of numbers")
+    for token, bias in (value or {}).items():
+        if not isinstance(token, str):
+            raise InvalidValue(attribute.name, token, "token numbers or texts, as texts")
+        if isinstance(bias, bool) or not isinstance(bias, (int, float)) or not isfinite(bias):
+            raise InvalidValue(f"{attribute.name}[{token}]", bias, "a number")
 
 
 @attrs.frozen(kw_only=True)
@@ -51,7 +72,9 @@ class InferenceConfig:
     dry_base: float | None = attrs.field(default=None, validator=number_at_least(0))
     dry_allowed_length: int | None = attrs.field(default=None, validator=at_least(0))
     dry_penalty_last_n: int | None = attrs.field(default=None, validator=at_least(-1))
-    dry_sequence_breakers: tuple[str, ...] | None = attrs.field(default=None, converter=_tuple)
+    dry_sequence_breakers: tuple[str, ...] | None = attrs.field(
+        default=None, converter=_tuple, validator=texts(empty=True)
+    )
     mirostat: int | None = attrs.field(default=None, validator=at_least(0))
     mirostat_tau: float | None = attrs.field(default=None, validator=number_at_least(0))
     mirostat_eta: float | None = attrs.field(default=None, validator=number_at_least(0))
@@ -62,14 +85,18 @@ class InferenceConfig:
     min_keep: int | None = attrs.field(default=None, validator=at_least(0))
     n_indent: int | None = attrs.field(default=None, validator=at_least(0))
     t_max_predict_ms: int | None = attrs.field(default=None, validator=positive)
-    stop: tuple[str, ...] | None = attrs.field(default=None, converter=_tuple)
-    samplers: tuple[str, ...] | None = attrs.field(default=None, converter=_tuple)
-    logit_bias: Mapping[str, float] | None = attrs.field(
-        default=None, converter=_frozen_mapping, hash=False
+    stop: tuple[str, ...] | None = attrs.field(
+        default=None, converter=_tuple, validator=texts(empty=True)
     )
-    grammar: str | None = None
-    ignore_eos: bool | None = None
-    cache_prompt: bool | None = None
+    samplers: tuple[str, ...] | None = attrs.field(
+        default=None, converter=_tuple, validator=texts(empty=True)
+    )
+    logit_bias: Mapping[str, float] | None = attrs.field(
+        default=None, converter=_frozen_mapping, validator=_biases, hash=False
+    )
+    grammar: str | None = attrs.field(default=None, validator=text(empty=True))
+    ignore_eos: bool | None = attrs.field(default=None, validator=flag())
+    cache_prompt: bool | None = attrs.field(default=None, validator=flag())
     reasoning_format: str | None = attrs.field(
         default=None, validator=one_of(None, "none", "deepseek", "deepseek-legacy", "auto")
     )

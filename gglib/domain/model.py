@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 
 from gglib.domain.inference import InferenceConfig
-from gglib.domain.validation import at_least, model_name, number_at_least, text
+from gglib.domain.validation import at_least, between, flag, model_name, number_at_least, text
 from gglib.errors import InvalidValue
 
 __all__ = [
@@ -39,6 +39,10 @@ class Capability(StrEnum):
     MTP = "mtp"
 
 
+def _capabilities(value: Iterable[Capability]) -> frozenset[Capability]:
+    return frozenset(value)
+
+
 @attrs.frozen(kw_only=True)
 class ModelFacts:
     """What a model file says of itself; ``None`` = it does not say. Sizes in tokens or units."""
@@ -57,7 +61,7 @@ class ModelFacts:
     chat_template: str | None = None
     display_name: str | None = None
     """``general.name``: the author's title for the model."""
-    capabilities: frozenset[Capability] = attrs.field(default=frozenset(), converter=frozenset)
+    capabilities: frozenset[Capability] = attrs.field(default=frozenset(), converter=_capabilities)
 
 
 @attrs.frozen(kw_only=True)
@@ -94,7 +98,6 @@ SERVER_DEFAULT_FIELDS = frozenset(
         "embeddings",
         "pooling",
         "mmproj_path",
-        "lora_adapters",
         "slot_save_path",
         "cache_ram_mib",
         "environment",
@@ -106,7 +109,9 @@ SERVER_DEFAULT_FIELDS = frozenset(
 
 
 def _frozen(value: Mapping[str, Any]) -> Mapping[str, Any]:
-    return MappingProxyType(dict(value))
+    # Plain data, so that what was kept as JSON equals what was given.
+    plain = {key: str(item) if isinstance(item, Path) else item for key, item in value.items()}
+    return MappingProxyType(plain)
 
 
 def _known_server_fields(_instance: Any, attribute: Any, value: Mapping[str, Any]) -> None:
@@ -126,8 +131,8 @@ class ModelDefaults:
     inference: InferenceConfig | None = None
     ttl_s: float | None = attrs.field(default=None, validator=number_at_least(-1))
     """Idle time after which it is unloaded; -1 = the global one, 0 = never."""
-    pinned: bool = False
-    priority: int = 0
+    pinned: bool = attrs.field(default=False, validator=flag(optional=False))
+    priority: int = attrs.field(default=0, validator=between(-1000, 1000, optional=False))
     concurrency_limit: int | None = attrs.field(default=None, validator=at_least(1))
     memory_bytes: int | None = attrs.field(default=None, validator=at_least(1))
     engine: str | None = attrs.field(default=None, validator=text())
@@ -144,6 +149,14 @@ class Profile:
 
 def _paths(value: Iterable[Path | str]) -> tuple[Path, ...]:
     return tuple(Path(path) for path in value)
+
+
+def _texts(value: Iterable[str]) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+def _profiles(value: Iterable[Profile]) -> tuple[Profile, ...]:
+    return tuple(value)
 
 
 def _some_paths(_instance: Any, attribute: Any, value: tuple[Path, ...]) -> None:
@@ -171,9 +184,9 @@ class Model:
     paths: tuple[Path, ...] = attrs.field(converter=_paths, validator=_some_paths)
     size_bytes: int = attrs.field(validator=at_least(0, optional=False))
     facts: ModelFacts = attrs.field(factory=ModelFacts)
-    aliases: tuple[str, ...] = attrs.field(default=(), converter=tuple, validator=_names)
-    tags: tuple[str, ...] = attrs.field(default=(), converter=tuple)
-    profiles: tuple[Profile, ...] = attrs.field(default=(), converter=tuple)
+    aliases: tuple[str, ...] = attrs.field(default=(), converter=_texts, validator=_names)
+    tags: tuple[str, ...] = attrs.field(default=(), converter=_texts)
+    profiles: tuple[Profile, ...] = attrs.field(default=(), converter=_profiles)
     defaults: ModelDefaults = attrs.field(factory=ModelDefaults)
     origin: ModelOrigin = attrs.field(factory=ModelOrigin)
     added_at: float = attrs.field(default=0.0, validator=number_at_least(0, optional=False))

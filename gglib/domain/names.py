@@ -32,13 +32,13 @@ class NameIndex:
     __slots__ = ("_aliases", "_by_name", "_stems")
 
     def __init__(self, models: Iterable[Model]) -> None:
-        self._by_name: dict[str, Model] = {}
-        self._aliases: dict[str, Model] = {}
+        self._by_name: dict[str, ResolvedName] = {}
+        self._aliases: dict[str, ResolvedName] = {}
         self._stems: dict[str, list[Model]] = {}
         for model in models:
-            self._by_name[model.name] = model
+            resolved = self._by_name[model.name] = ResolvedName(model)
             for alias in model.aliases:
-                self._aliases.setdefault(alias, model)
+                self._aliases.setdefault(alias, resolved)
             self._stems.setdefault(_stem(model.path), []).append(model)
 
     def resolve(self, name: str) -> ResolvedName:
@@ -48,16 +48,16 @@ class NameIndex:
             ModelNotFound: nothing answers to it; carries the closest names.
             AmbiguousModel: several files have that stem.
         """
-        model = self._by_name.get(name) or self._aliases.get(name)
-        if model is not None:
-            return ResolvedName(model)
+        found = self._by_name.get(name) or self._aliases.get(name)
+        if found is not None:
+            return found
         base, colon, profile_name = name.rpartition(":")
         if colon:
-            model = self._by_name.get(base) or self._aliases.get(base)
-            if model is not None:
-                for profile in model.profiles:
+            found = self._by_name.get(base) or self._aliases.get(base)
+            if found is not None:
+                for profile in found.model.profiles:
                     if profile.name == profile_name:
-                        return ResolvedName(model, profile)
+                        return ResolvedName(found.model, profile)
         candidates = self._stems.get(name, [])
         if len(candidates) == 1:
             return ResolvedName(candidates[0])

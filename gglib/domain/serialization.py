@@ -3,26 +3,58 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar, get_origin
+from typing import Any, TypeVar, get_args, get_origin
 
 import attrs
 import cattrs
+from cattrs.errors import CattrsError
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn
 
 __all__ = ["from_json", "structure", "to_json", "unstructure"]
 
 _MAPPINGS: tuple[object, ...] = (Mapping,)
 _SETS: tuple[object, ...] = (frozenset,)
+_LISTS: tuple[object, ...] = (tuple, frozenset)
 
 T = TypeVar("T")
+
+
+def _exactly(primitive: type) -> Callable[[Any, Any], Any]:
+    """Return a check without conversion: "false" is no boolean, and 1.5 no integer."""
+
+    def check(value: Any, kind: Any) -> Any:
+        if type(value) is not primitive:
+            raise TypeError(f"expected {primitive.__name__}, not {type(value).__name__}")
+        # Enumerations of texts come here too, with themselves as the kind.
+        return value if kind is primitive else kind(value)
+
+    return check
+
+
+def _float(value: Any, _: Any) -> float:
+    if type(value) not in (int, float):
+        raise TypeError(f"expected a number, not {type(value).__name__}")
+    return float(value)
 
 
 @cache
 def _converter() -> cattrs.Converter:
     converter = cattrs.Converter(forbid_extra_keys=True, detailed_validation=False)
+
+    def many(value: Any, kind: Any) -> Any:
+        if not isinstance(value, list):
+            raise TypeError(f"expected list, not {type(value).__name__}")
+        item_kind = get_args(kind)[0]
+        collect: Any = get_origin(kind)
+        return collect(converter.structure(item, item_kind) for item in value)
+
+    for primitive in (int, str, bool):
+        converter.register_structure_hook(primitive, _exactly(primitive))
+    converter.register_structure_hook(float, _float)
+    converter.register_structure_hook_func(lambda kind: get_origin(kind) in _LISTS, many)
     converter.register_unstructure_hook(Path, str)
     converter.register_structure_hook(Path, lambda value, _: Path(value))
     converter.register_unstructure_hook_func(
@@ -47,8 +79,19 @@ def unstructure(value: Any) -> Any:
 
 
 def structure(data: Any, kind: type[T]) -> T:
-    """Return plain ``data`` as a validated ``kind``."""
-    return _converter().structure(data, kind)
+    """Return plain ``data`` as a validated ``kind``. Nothing is converted on the way.
+
+    Raises:
+        ValueError: it is none; an ``InvalidValue`` where one field is out of its range.
+    """
+    try:
+        return _converter().structure(data, kind)
+    except ValueError:
+        raise
+    except KeyError as error:
+        raise ValueError(f"no valid {kind.__name__}: it lacks {error}") from error
+    except (AttributeError, CattrsError, OverflowError, TypeError) as error:
+        raise ValueError(f"no valid {kind.__name__}: {error}") from error
 
 
 def to_json(value: Any) -> str:
@@ -57,5 +100,13 @@ def to_json(value: Any) -> str:
 
 
 def from_json(text: str | bytes, kind: type[T]) -> T:
-    """Return the ``kind`` that ``text`` describes, validated."""
-    return structure(json.loads(text), kind)
+    """Return the ``kind`` that ``text`` describes, validated.
+
+    Raises:
+        ValueError: as for ``structure``, or ``text`` is not JSON.
+    """
+    try:
+        data = json.loads(text)
+    except RecursionError as error:
+        raise ValueError(f"no valid {kind.__name__}: nested too deeply") from error
+    return structure(data, kind)

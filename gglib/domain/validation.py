@@ -12,11 +12,13 @@ from gglib.errors import InvalidValue
 __all__ = [
     "at_least",
     "between",
+    "flag",
     "model_name",
     "number_at_least",
     "one_of",
     "positive",
     "text",
+    "texts",
 ]
 
 Validator = Callable[[Any, Any, Any], None]
@@ -99,6 +101,29 @@ def text(*, optional: bool = True, empty: bool = False) -> Validator:
             return
         if not isinstance(value, str) or "\0" in value or (not value and not empty):
             raise InvalidValue(attribute.name, value, "a text without NUL characters")
+
+    return check
+
+
+def texts(*, empty: bool = False) -> Validator:
+    """Accept tuples of strings without NUL, or ``None``."""
+
+    def check(_instance: Any, attribute: Any, value: Any) -> None:
+        if value is not None and not isinstance(value, tuple):
+            raise InvalidValue(attribute.name, value, "a list of texts")
+        for item in value or ():
+            if not isinstance(item, str) or "\0" in item or (not item and not empty):
+                raise InvalidValue(attribute.name, item, "texts without NUL characters")
+
+    return check
+
+
+def flag(*, optional: bool = True) -> Validator:
+    """Accept ``True`` and ``False`` only: the text "false" is no boolean."""
+
+    def check(_instance: Any, attribute: Any, value: Any) -> None:
+        if not isinstance(value, bool) and not (value is None and optional):
+            raise InvalidValue(attribute.name, value, "true or false")
 
     return check
 

@@ -96,6 +96,14 @@ class ProcessRunner(ABC):
         for line in nothing:
             yield line
 
+    async def past_servers(self, model_name: str) -> list[ProcessHandle]:
+        """Return servers of a model that have ended and whose output is kept, newest first.
+
+        Their handles are good for ``logs`` alone. Runners that keep nothing return nothing.
+        """
+        del model_name
+        return []
+
     async def wait(self, handle: ProcessHandle) -> int | None:
         """Return when the server is not running: its exit status, negative for a signal.
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import urllib.parse
 from collections import deque
-from enum import Enum, auto
 from typing import Any
 
 import httptools
@@ -29,12 +28,14 @@ _DISCARDED_BODY_BYTES = 1024 * 1024
 _QUEUED_BODY_BYTES = 64 * 1024
 
 
-class _Phase(Enum):
-    """What the next byte from the client belongs to."""
+# What the next byte from the client belongs to. Plain numbers: they are compared at every read.
+_BETWEEN, _HEAD, _BODY = 0, 1, 2
 
-    BETWEEN = auto()
-    HEAD = auto()
-    BODY = auto()
+#: Request headers that decide something here.
+_NOTED = frozenset({b"host", b"authorization", b"origin", b"content-length", b"expect"})
+
+#: Targets that need no parsing.
+_PLAIN_TARGETS = {path.encode(): path for path in RELAYED_PATHS}
 
 
 class GatewayProtocol(HttpToolsProtocol):
@@ -57,8 +58,9 @@ class GatewayProtocol(HttpToolsProtocol):
         self._latest: Turn | RequestResponseCycle | None = None
         """The turn of the message that is being, or was last, read."""
         self._pumping = False
-        self._phase = _Phase.BETWEEN
-        self._head_bytes = 0
+        self._phase = _BETWEEN
+        self._read_bytes = 0
+        self._first_read_bytes = 0
         self._head_bytes_unfinished = 0
         self._discarded_bytes = 0
         self._since = 0.0
@@ -72,6 +74,7 @@ class GatewayProtocol(HttpToolsProtocol):
         self._origin: bytes | None = None
         self._authorization: bytes | None = None
         self._content_length: int | None = None
+        self._admitted: tuple[bytes | None, bytes | None, bytes | None] | None = None
 
     # asyncio.Protocol
 
@@ -98,10 +101,11 @@ class GatewayProtocol(HttpToolsProtocol):
         if self._deaf:
             return
         phase = self._phase
-        if phase is _Phase.HEAD:
+        if phase == _HEAD:
             self._head_bytes_unfinished += len(data)
-        elif phase is _Phase.BODY:
+        elif phase == _BODY:
             self._since = self.loop.time()
+        self._read_bytes = len(data)
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -111,10 +115,7 @@ class GatewayProtocol(HttpToolsProtocol):
         except httptools.HttpParserError as error:
             self._refuse(400, f"this is not an HTTP/1.1 request: {error}")
         else:
-            if (
-                self._phase is _Phase.HEAD
-                and self._head_bytes_unfinished > self._limits.max_header_bytes
-            ):
+            if self._phase == _HEAD and self._head_bytes_unfinished > self._limits.max_header_bytes:
                 self._refuse_head()
 
     def pause_writing(self) -> None:
@@ -132,10 +133,10 @@ class GatewayProtocol(HttpToolsProtocol):
     # Parser callbacks
 
     def on_message_begin(self) -> None:
-        self._phase = _Phase.HEAD
+        self._phase = _HEAD
         self._since = self.loop.time()
-        self._head_bytes = 0
         self._head_bytes_unfinished = 0
+        self._first_read_bytes = self._read_bytes
         self._discarded_bytes = 0
         self.url = b""
         self.headers = []
@@ -144,17 +145,15 @@ class GatewayProtocol(HttpToolsProtocol):
         self._content_length = None
 
     def on_url(self, url: bytes) -> None:
-        self._head_bytes += len(url)
-        if self._head_bytes <= self._limits.max_header_bytes:
-            self.url += url
+        self.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._phase is not _Phase.HEAD:
-            return  # a trailer: nobody here asked for any
-        self._head_bytes += len(name) + len(value) + 4
-        if self._head_bytes > self._limits.max_header_bytes:
-            return
         name = name.lower()
+        if name in _NOTED:
+            self._note(name, value)
+        self.headers.append((name, value))
+
+    def _note(self, name: bytes, value: bytes) -> None:
         if name == b"host":
             if self._host is not None:
                 raise InvalidRequest("the request has two Host headers")
@@ -165,50 +164,70 @@ class GatewayProtocol(HttpToolsProtocol):
             self._origin = value
         elif name == b"content-length":
             self._content_length = int(value)
-        elif name == b"expect":
+        else:
             self.expect_100_continue = value.lower() == b"100-continue"
-        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        self._phase = _Phase.BODY
-        if self._head_bytes > self._limits.max_header_bytes:
-            self._refuse_head()
-            return
+        self._phase = _BODY
+        headers = self.headers
+        # What comes as a trailer is nobody's header.
+        self.headers = []
+        if self._head_bytes_unfinished + self._first_read_bytes > self._limits.max_header_bytes:
+            head_bytes = sum(len(name) + len(value) + 4 for name, value in headers)
+            if head_bytes + len(self.url) > self._limits.max_header_bytes:
+                self._refuse_head()
         if self._deaf:
             return
-        http_version = self.parser.get_http_version()
-        method = self.parser.get_method()
-        url = httptools.parse_url(self.url)
-        raw_path = url.path or b"/"
-        path = raw_path.decode("ascii", "replace")
-        if "%" in path:
-            path = urllib.parse.unquote(path)
+        parser = self.parser
+        http_version = parser.get_http_version()
+        method = parser.get_method()
+        raw_path, query = self.url, None
+        path = _PLAIN_TARGETS.get(raw_path)
+        if path is None:
+            url = httptools.parse_url(self.url)
+            raw_path, query = url.path or b"/", url.query
+            path = raw_path.decode("ascii", "replace")
+            if "%" in path:
+                path = urllib.parse.unquote(path)
         keep_alive = (
-            http_version == "1.1"
-            and self.parser.should_keep_alive()
-            and not self.parser.should_upgrade()
+            http_version == "1.1" and parser.should_keep_alive() and not parser.should_upgrade()
         )
         if http_version == "1.1" and self._host is None:
             raise InvalidRequest("an HTTP/1.1 request needs a Host header")
-        try:
-            self.shared.doors.admit(
-                path,
-                host=_text(self._host),
-                origin=_text(self._origin),
-                authorization=_text(self._authorization),
-            )
-        except GglibError as error:
-            self._add_refusal(error, None, keep_alive, head_only=method == b"HEAD")
-            return
+        relayed = path in RELAYED_PATHS and method == b"POST"
+        # Who has just been let in with these is let in again: nothing else decides.
+        credentials = (self._host, self._origin, self._authorization)
+        if not relayed or credentials != self._admitted:
+            try:
+                self.shared.doors.admit(
+                    path,
+                    host=_text(self._host),
+                    origin=_text(self._origin),
+                    authorization=_text(self._authorization),
+                )
+            except GglibError as error:
+                self._add_refusal(error, None, headers, keep_alive, head_only=method == b"HEAD")
+                return
+            if relayed:
+                self._admitted = credentials
         length = self._content_length
         if length is not None and length > self._limits.max_body_bytes:
             self._deaf = True
-            self._add_refusal(_too_large(self._limits.max_body_bytes), 413, keep_alive=False)
-            return
-        if path in RELAYED_PATHS and method == b"POST":
-            self._add_turn(self._relay_turn(raw_path, url.query, http_version, keep_alive))
+            self._add_refusal(_too_large(self._limits.max_body_bytes), 413, headers, False)
+        elif relayed:
+            target = raw_path + b"?" + query if query else raw_path
+            self._add_turn(
+                RelayTurn(
+                    self,
+                    target,
+                    headers,
+                    keep_alive=keep_alive,
+                    http_1_0=http_version == "1.0",
+                    expects_continue=self.expect_100_continue,
+                )
+            )
         else:
-            self._add_turn(self._asgi_cycle(method, path, raw_path, url.query, keep_alive))
+            self._add_turn(self._asgi_cycle(method, path, raw_path, query, headers, keep_alive))
 
     def on_body(self, body: bytes) -> None:
         latest = self._latest
@@ -222,7 +241,7 @@ class GatewayProtocol(HttpToolsProtocol):
                 self._linger()
         elif isinstance(latest, Turn):
             latest.on_body(body)
-            if not latest.active and latest.body_bytes > _QUEUED_BODY_BYTES:
+            if latest.body_bytes > _QUEUED_BODY_BYTES and not latest.active:
                 self.flow.pause_reading()
         else:
             latest.body += body
@@ -231,7 +250,7 @@ class GatewayProtocol(HttpToolsProtocol):
             latest.message_event.set()
 
     def on_message_complete(self) -> None:
-        self._phase = _Phase.BETWEEN
+        self._phase = _BETWEEN
         latest = self._latest
         if latest is None or self._deaf:
             return
@@ -261,10 +280,10 @@ class GatewayProtocol(HttpToolsProtocol):
             self._queue.clear()
             return
         self.flow.resume_reading()
-        if not self._queue and self._deaf:
-            self._linger()
-        else:
+        if self._queue:
             self._pump()
+        elif self._deaf:
+            self._linger()
 
     def refuse_body(self, turn: RelayTurn) -> None:
         """A body grew beyond its limit: the turn is refused, and the rest is not read."""
@@ -273,7 +292,6 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         """Begin a graceful end: answers in progress are finished, then the connection closes."""
-        self._deaf = self._deaf or self._phase is _Phase.BETWEEN
         last = self._queue[-1] if self._queue else self._active
         if last is None:
             self.transport.close()
@@ -294,10 +312,10 @@ class GatewayProtocol(HttpToolsProtocol):
         waited_s = now - self._since
         if self._deaf:
             pass
-        elif self._phase is _Phase.HEAD:
+        elif self._phase == _HEAD:
             if waited_s > limits.header_timeout_s:
                 self._refuse(408, "the head of the request took too long")
-        elif self._phase is _Phase.BODY:
+        elif self._phase == _BODY:
             if waited_s > limits.stall_timeout_s and not self.flow.read_paused:
                 self._refuse(408, "the body of the request took too long")
         elif self._active is None and waited_s > limits.keep_alive_s:
@@ -335,20 +353,14 @@ class GatewayProtocol(HttpToolsProtocol):
         task.add_done_callback(self.tasks.discard)
         self.tasks.add(task)
 
-    def _relay_turn(
-        self, raw_path: bytes, query: bytes | None, http_version: str, keep_alive: bool
-    ) -> RelayTurn:
-        return RelayTurn(
-            self,
-            target=raw_path + b"?" + query if query else raw_path,
-            headers=self.headers,
-            http_1_0=http_version == "1.0",
-            expects_continue=self.expect_100_continue,
-            keep_alive=keep_alive,
-        )
-
     def _asgi_cycle(
-        self, method: bytes, path: str, raw_path: bytes, query: bytes | None, keep_alive: bool
+        self,
+        method: bytes,
+        path: str,
+        raw_path: bytes,
+        query: bytes | None,
+        headers: list[tuple[bytes, bytes]],
+        keep_alive: bool,
     ) -> RequestResponseCycle:
         return RequestResponseCycle(
             scope={
@@ -363,7 +375,7 @@ class GatewayProtocol(HttpToolsProtocol):
                 "path": path,
                 "raw_path": raw_path,
                 "query_string": query or b"",
-                "headers": self.headers,
+                "headers": headers,
                 "state": self.app_state.copy(),
             },
             transport=self.transport,
@@ -381,11 +393,17 @@ class GatewayProtocol(HttpToolsProtocol):
     # Refusals
 
     def _add_refusal(
-        self, error: GglibError, status: int | None, keep_alive: bool, *, head_only: bool = False
+        self,
+        error: GglibError,
+        status: int | None,
+        headers: list[tuple[bytes, bytes]],
+        keep_alive: bool,
+        *,
+        head_only: bool = False,
     ) -> None:
         """Queue a refusal of the request whose head was just read."""
         length = self._content_length
-        chunked = any(name == b"transfer-encoding" for name, _ in self.headers)
+        chunked = any(name == b"transfer-encoding" for name, _ in headers)
         readable = not chunked and (length or 0) <= _DISCARDED_BODY_BYTES
         if not readable or self.expect_100_continue:
             self._deaf = True
@@ -403,7 +421,7 @@ class GatewayProtocol(HttpToolsProtocol):
         """Refuse what the client is sending now, after every answer it is still owed."""
         self._deaf = True
         error = InvalidRequest(reason)
-        latest = self._latest if self._phase is _Phase.BODY else None
+        latest = self._latest if self._phase == _BODY else None
         if isinstance(latest, Turn) and not latest.response_complete:
             latest.refuse(error, status)
             return
@@ -423,16 +441,16 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def _refuse_head(self) -> None:
         limit = self._limits.max_header_bytes
-        self._phase = _Phase.HEAD
+        self._phase = _HEAD
         self._refuse(431, f"the head of the request is larger than {limit} bytes")
 
     def _callback_failed(self, error: httptools.HttpParserCallbackError) -> None:
         cause = error.__context__ or error
         if isinstance(cause, InvalidRequest):
-            self._phase = _Phase.HEAD
+            self._phase = _HEAD
             self._refuse(400, str(cause))
         elif isinstance(cause, httptools.HttpParserError):
-            self._phase = _Phase.HEAD
+            self._phase = _HEAD
             self._refuse(400, f"the request's target is not a URL path: {cause}")
         else:
             self.shared.on_task_error(cause)

@@ -12,7 +12,7 @@ from gglib.errors import EngineDied, GglibError, InvalidRequest
 from gglib.gateway.problems import error_object
 from gglib.gateway.relay.body import RequestedModel, read_requested_model, with_model
 from gglib.gateway.relay.turns import Turn
-from gglib.gateway.relay.upstream import UpstreamConnection
+from gglib.gateway.relay.upstream import UpstreamConnection, UpstreamPool
 from gglib.gateway.relay.wire import (
     CONTINUE,
     LAST_CHUNK,
@@ -34,37 +34,41 @@ _EVENT_STREAM = b"text/event-stream"
 class RelayTurn(Turn):
     """A relayed POST. States: reading, waiting for a lease, sent, answering, over."""
 
+    _body = b""
+    _requested: RequestedModel | None = None
+    _lease: Lease | None = None
+    _pool: UpstreamPool | None = None
+    _upstream: UpstreamConnection | None = None
+    _task: asyncio.Task[None] | None = None
+    _attempt = 0
+    _head_sent = False
+    _chunked = False
+    _close_delimited = False
+    _is_event_stream = False
+    _heard = True
+    _silent_since = 0.0
+    _refusal: tuple[GglibError, int] | None = None
+
     def __init__(
         self,
         connection: GatewayProtocol,
-        *,
         target: bytes,
         headers: list[tuple[bytes, bytes]],
+        *,
         http_1_0: bool,
         expects_continue: bool,
         keep_alive: bool,
     ) -> None:
-        super().__init__(connection, keep_alive=keep_alive)
+        self.connection = connection
+        self.keep_alive = keep_alive
         self._shared = connection.shared
         self._target = target
         self._headers = headers
         self._request_id = _request_id(headers) or self._shared.request_ids.make()
         self._http_1_0 = http_1_0
         self._expects_continue = expects_continue
-        self._body = b""
         self._pieces: list[bytes] = []
-        self._requested: RequestedModel | None = None
-        self._lease: Lease | None = None
-        self._upstream: UpstreamConnection | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._attempt = 0
         self._out: list[bytes] = []
-        self._head_sent = False
-        self._chunked = False
-        self._close_delimited = False
-        self._is_event_stream = False
-        self._heard_at = 0.0
-        self._refusal: tuple[GglibError, int] | None = None
 
     # Reading the request
 
@@ -138,15 +142,16 @@ class RelayTurn(Turn):
 
     def _send(self, lease: Lease) -> None:
         self._lease = lease
-        upstream = self._shared.pools.of(lease.server).take()
+        pool = self._pool = self._shared.pools.of(lease.server)
+        upstream = pool.take()
         if upstream is None:
-            self._spawn(self._connect_and_send(lease))
+            self._spawn(self._connect_and_send(lease, pool))
         else:
-            self._send_on(upstream, lease)
+            self._send_on(upstream, lease, pool)
 
-    async def _connect_and_send(self, lease: Lease) -> None:
+    async def _connect_and_send(self, lease: Lease, pool: UpstreamPool) -> None:
         try:
-            upstream = await self._shared.pools.of(lease.server).connect()
+            upstream = await pool.connect()
         except OSError as error:
             await self._after_failure(lease, str(error))
             return
@@ -154,63 +159,59 @@ class RelayTurn(Turn):
             upstream.abandon()
             self._release()
         else:
-            self._send_on(upstream, lease)
+            self._send_on(upstream, lease, pool)
 
-    def _send_on(self, upstream: UpstreamConnection, lease: Lease) -> None:
+    def _send_on(self, upstream: UpstreamConnection, lease: Lease, pool: UpstreamPool) -> None:
         self._upstream = upstream
-        self._heard_at = self.connection.loop.time()
+        self._heard = True
         body = self._body
         assert self._requested is not None
         if self._requested.model != lease.server.model.name:
             body = with_model(body, lease.server.model.name)
-        upstream.send(self, self._request_head(lease, len(body)), body)
+        upstream.send(self, self._request_head(pool, len(body)), body)
 
-    def _request_head(self, lease: Lease, length: int) -> bytes:
-        parts = [
-            b"POST %b HTTP/1.1\r\n%b"
-            % (self._target, self._shared.pools.of(lease.server).request_head_tail)
-        ]
-        kept_here = REQUEST_HEADERS_KEPT_HERE
+    def _request_head(self, pool: UpstreamPool, length: int) -> bytes:
+        parts = [b"POST ", self._target, pool.request_head_tail]
         named = _named_by_connection(self._headers)
         for name, value in self._headers:
-            if name not in kept_here and name not in named:
-                parts.append(b"%b: %b\r\n" % (name, value))
-        parts.append(b"x-request-id: %b\r\ncontent-length: %d\r\n\r\n" % (self._request_id, length))
+            if name not in REQUEST_HEADERS_KEPT_HERE and name not in named:
+                parts += (name, b": ", value, b"\r\n")
+        parts += (b"x-request-id: ", self._request_id, b"\r\ncontent-length: %d\r\n\r\n" % length)
         return b"".join(parts)
 
     # The engine's answer (AnswerSink)
 
     def answer_started(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
-        out = [STATUS_LINES.get(status, STATUS_LINES[502])]
-        length: bytes | None = None
+        out = self._out
+        out.append(STATUS_LINES.get(status, STATUS_LINES[502]))
+        framed = encoded = False
         named = _named_by_connection(headers)
-        for raw_name, value in headers:
-            name = raw_name.lower()
-            if name == b"content-length":
-                length = value
-            elif name in RESPONSE_HEADERS_KEPT_THERE or name in named:
+        for name, value in headers:
+            if name in RESPONSE_HEADERS_KEPT_THERE or name in named:
+                encoded = encoded or name == b"transfer-encoding"
                 continue
+            if name == b"content-length":
+                framed = True
             elif name == b"content-type":
                 self._is_event_stream = value.startswith(_EVENT_STREAM)
-            out.append(b"%b: %b\r\n" % (name, value))
-        out.append(b"x-request-id: %b\r\n" % self._request_id)
-        if length is None and status not in {204, 304}:
+            out += (name, b": ", value, b"\r\n")
+        if not framed and status not in {204, 304}:
+            self._close_delimited = not encoded
             if self._http_1_0:
                 self.keep_alive = False
             else:
                 self._chunked = True
                 out.append(b"transfer-encoding: chunked\r\n")
-            self._close_delimited = not any(
-                name.lower() == b"transfer-encoding" for name, _ in headers
-            )
         if not self.keep_alive:
             out.append(b"connection: close\r\n")
-        out.append(b"\r\n")
+        out += (b"x-request-id: ", self._request_id, b"\r\n\r\n")
         self._head_sent = True
-        self._out.append(b"".join(out))
 
     def answer_body(self, data: bytes) -> None:
-        self._out.append(chunk(data) if self._chunked else data)
+        if self._chunked:
+            self._out += (b"%x\r\n" % len(data), data, b"\r\n")
+        else:
+            self._out.append(data)
 
     def answer_ended(self) -> None:
         self._upstream = None
@@ -221,11 +222,10 @@ class RelayTurn(Turn):
         self.finish()
 
     def flush(self) -> None:
-        self._heard_at = self.connection.loop.time()
-        out = self._out
-        if out:
-            self.write(out[0] if len(out) == 1 else b"".join(out))
-            out.clear()
+        self._heard = True
+        if self._out:
+            self.connection.transport.write(b"".join(self._out))
+            self._out = []
 
     def upstream_failed(self, reason: str, *, clean_close: bool) -> None:
         upstream, self._upstream = self._upstream, None
@@ -235,7 +235,8 @@ class RelayTurn(Turn):
         if not self._head_sent:
             if upstream is not None and upstream.used and self._attempt == 0:
                 # A kept-alive connection may have closed as we wrote: that is nobody's failure.
-                self._spawn(self._connect_and_send(lease))
+                assert self._pool is not None
+                self._spawn(self._connect_and_send(lease, self._pool))
             else:
                 self._spawn(self._after_failure(lease, reason))
         elif clean_close and self._close_delimited:
@@ -304,25 +305,27 @@ class RelayTurn(Turn):
     def on_writable(self, writable: bool) -> None:
         if self._upstream is not None:
             if writable:
-                self._heard_at = self.connection.loop.time()
                 self._upstream.resume_reading()
             else:
                 self._upstream.pause_reading()
 
     def check(self, now: float) -> None:
         limit_s = self._shared.limits.silence_timeout_s
-        if self._upstream is None or limit_s is None or self.connection.flow.write_paused:
+        if self._heard or self.connection.flow.write_paused:
+            # Noted here, not at every read: the hot path looks at no clock.
+            self._heard = False
+            self._silent_since = now
+        if self._upstream is None or limit_s is None or now - self._silent_since <= limit_s:
             return
-        if now - self._heard_at > limit_s:
-            upstream, self._upstream = self._upstream, None
-            upstream.abandon()
-            lease = self._lease
-            assert lease is not None
-            reason = f"it has said nothing for {limit_s:g} s"
-            if self._head_sent:
-                self._break_off(lease, reason)
-            else:
-                self.answer_error(EngineDied(lease.server.model.name, reason))
+        upstream, self._upstream = self._upstream, None
+        upstream.abandon()
+        lease = self._lease
+        assert lease is not None
+        reason = f"it has said nothing for {limit_s:g} s"
+        if self._head_sent:
+            self._break_off(lease, reason)
+        else:
+            self.answer_error(EngineDied(lease.server.model.name, reason))
 
     def _release(self) -> None:
         lease, self._lease = self._lease, None
@@ -354,7 +357,7 @@ class RelayTurn(Turn):
 def _named_by_connection(headers: list[tuple[bytes, bytes]]) -> frozenset[bytes]:
     """Return the headers that a Connection header declares hop-by-hop."""
     for name, value in headers:
-        if len(name) == 10 and name.lower() == b"connection" and value.lower() not in _PLAIN:
+        if name == b"connection" and value.lower() not in _PLAIN:
             return frozenset(token.strip().lower() for token in value.split(b","))
     return _NOTHING
 

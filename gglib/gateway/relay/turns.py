@@ -21,14 +21,16 @@ class Turn:
     ``activate`` was called, it owns the connection's output until ``finish``.
     """
 
+    # Class attributes are the defaults of instances: a request sets what it changes.
+    response_complete = False
+    disconnected = False
+    active = False
+    request_complete = False
+    body_bytes = 0
+
     def __init__(self, connection: GatewayProtocol, *, keep_alive: bool) -> None:
         self.connection = connection
         self.keep_alive = keep_alive
-        self.response_complete = False
-        self.disconnected = False
-        self.active = False
-        self.request_complete = False
-        self.body_bytes = 0
 
     def on_body(self, data: bytes) -> None:
         """Take a piece of the request's body."""

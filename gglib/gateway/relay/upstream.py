@@ -46,7 +46,6 @@ class UpstreamConnection(asyncio.Protocol):
         "_paused",
         "_pool",
         "_sink",
-        "_status_final",
         "closed",
         "transport",
         "used",
@@ -60,18 +59,19 @@ class UpstreamConnection(asyncio.Protocol):
         """Whether a request was answered on it: such a one may have gone stale."""
         self.closed = False
         self._paused = False
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._head_done = False
+        self._head_bytes = 0
+        self._parser = httptools.HttpResponseParser(self)
 
     # The exchange
 
     def send(self, sink: AnswerSink, head: bytes, body: bytes) -> None:
         """Send a request; its answer goes to ``sink``."""
         self._sink = sink
-        self._headers: list[tuple[bytes, bytes]] = []
+        self._headers = []
         self._head_done = False
-        self._status_final = False
         self._head_bytes = 0
-        # A parser of its own for every answer: the state of one never reaches the next.
-        self._parser = httptools.HttpResponseParser(self)
         if len(body) < 65536:
             self.transport.write(head + body)
         else:
@@ -159,14 +159,13 @@ class UpstreamConnection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._head_done:  # later ones are trailers: dropped, as hop-by-hop framing is
-            self._headers.append((name, value))
+            self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
         if status < 200:
             self._headers = []
             return
-        self._status_final = True
         self._head_done = True
         if self._sink is not None:
             self._sink.answer_started(status, self._headers)
@@ -177,7 +176,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         sink = self._sink
-        if sink is None or not self._status_final:
+        if sink is None or not self._head_done:
             return
         self._sink = None
         self.used = True
@@ -201,8 +200,8 @@ class UpstreamPool:
         self._idle: list[UpstreamConnection] = []
         self._closed = False
         key = f"authorization: Bearer {server.api_key}\r\n" if server.api_key else ""
-        self.request_head_tail = f"host: {url.netloc}\r\n{key}".encode("latin-1")
-        """The header lines that are the same for every request to this server."""
+        self.request_head_tail = f" HTTP/1.1\r\nhost: {url.netloc}\r\n{key}".encode("latin-1")
+        """What follows the target, the same in every request to this server."""
 
     def take(self) -> UpstreamConnection | None:
         """Return an idle connection, or ``None``."""

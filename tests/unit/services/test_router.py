@@ -155,7 +155,7 @@ async def test_dead_server_is_replaced_and_its_callbacks_run_once() -> None:
     async with routing() as (router, serving):
         router.on_server_gone(lambda server: gone.append(server.server_id))
         async with router.lease(A) as lease:
-            serving.servers[0].died.set()
+            serving.die()
             assert await router.is_gone(lease.server)
         async with router.lease(A) as lease:
             assert lease.server.server_id == "server-2"

@@ -1,0 +1,50 @@
+"""The local runner's settings."""
+
+from __future__ import annotations
+
+import difflib
+
+import attrs
+
+from gglib.domain.validation import at_least, number_at_least
+from gglib.errors import ConfigurationError, InvalidValue
+from gglib.ports.context import AdapterContext
+
+__all__ = ["LocalRunnerSettings"]
+
+
+@attrs.frozen(kw_only=True)
+class LocalRunnerSettings:
+    """Times in seconds, sizes in bytes."""
+
+    stop_grace_s: float = attrs.field(default=10.0, validator=number_at_least(0, optional=False))
+    """From SIGTERM to SIGKILL."""
+    health_timeout_s: float = attrs.field(
+        default=2.0, validator=number_at_least(0, optional=False, exclusive=True)
+    )
+    log_max_bytes: int = attrs.field(
+        default=10 * 1024 * 1024, validator=at_least(4096, optional=False)
+    )
+    """A server's output beyond this moves to one older file, which is cut to the same size."""
+    log_keep: int = attrs.field(default=5, validator=at_least(1, optional=False))
+    """Log files kept per model, those of running servers apart."""
+
+    @classmethod
+    def from_context(cls, context: AdapterContext) -> LocalRunnerSettings:
+        """Return the validated settings of ``context``.
+
+        Raises:
+            ConfigurationError: a key is unknown (with the nearest known one) or a value wrong.
+        """
+        source = f"[runners.{context.name}]"
+        known = [field.name for field in attrs.fields(cls)]
+        for key in context.settings:
+            if key in known:
+                continue
+            close = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
+            hint = f"did you mean '{close[0]}'?" if close else f"known keys: {', '.join(known)}"
+            raise ConfigurationError(f"unknown key '{key}'; {hint}", source)
+        try:
+            return cls(**context.settings)
+        except InvalidValue as error:
+            raise ConfigurationError(str(error), source) from error

@@ -1,0 +1,254 @@
+"""Reads the header of a GGUF file: what it says of itself, and where its tensors end."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+import attrs
+
+from gglib_adapters.sources.bounded_reader import BoundedReader, MalformedFile, open_bounded
+from gglib_adapters.sources.ggml_types import GGML_TYPES
+
+__all__ = ["GgufHeader", "GgufTensors", "GgufValue", "SkippedArray", "read_gguf_header"]
+
+_STRING, _ARRAY, _BOOL = 8, 9, 7
+_NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "B", 10: "Q", 11: "q",
+            12: "d"}  # fmt: skip
+_DEFAULT_ALIGNMENT = 32
+
+_MAX_PAIRS = 1 << 14
+_MAX_TENSORS = 1 << 18
+_MAX_DIMENSIONS = 4
+_MAX_ELEMENTS = 1 << 60
+_MAX_DEPTH = 8
+_MAX_NAME_BYTES = 65_535
+_MAX_KEPT_STRING_BYTES = 1 << 20
+_MAX_KEPT_TEXT_BYTES = 1 << 21
+_MAX_KEPT_ITEMS = 4096
+_MAX_KEPT_ITEMS_IN_ALL = 1 << 16
+
+
+@attrs.frozen
+class SkippedArray:
+    """An array whose ``count`` items were not kept; ``element_type`` is GGUF's number."""
+
+    element_type: int
+    count: int
+
+
+GgufValue = int | float | str | tuple[int | float, ...] | SkippedArray
+
+
+@attrs.frozen(kw_only=True)
+class GgufTensors:
+    """The tensors of one file, summed up. ``elements`` counts all of them."""
+
+    names: tuple[str, ...] = ()
+    elements: int = 0
+    bytes_by_type: Mapping[int, int] = MappingProxyType({})
+    """Sizes by ggml type; types unknown here count one byte per element."""
+
+
+@attrs.frozen(kw_only=True)
+class GgufHeader:
+    """One file's header. ``metadata`` holds numbers, texts up to 1 MiB and short arrays."""
+
+    version: int
+    big_endian: bool
+    size_bytes: int
+    metadata: Mapping[str, GgufValue]
+    tensors: GgufTensors
+
+
+def read_gguf_header(path: Path) -> GgufHeader:
+    """Return the header of the GGUF file at ``path`` (v2 or v3, either byte order).
+
+    Every count and length is checked against what is left of the file, and against fixed
+    limits, before anything is allocated or visited: time and memory are bounded for any
+    bytes. Vocabularies are walked, not decoded; of long arrays only the count is kept.
+
+    Raises:
+        ModelFileMissing: there is no such file.
+        InvalidModelFile: it is not a regular, readable, whole GGUF file; the reason says why.
+
+    Source: docs/gguf.md of ggml.
+    """
+    with open_bounded(path) as reader:
+        return _Parser(reader).parse()
+
+
+class _Parser:
+    __slots__ = ("_alignment", "_kept_items", "_kept_text_bytes", "_numbers", "_order", "_reader")
+
+    def __init__(self, reader: BoundedReader) -> None:
+        self._reader = reader
+        self._order = "<"
+        self._numbers: dict[int, struct.Struct] = {}
+        self._kept_items = 0
+        self._kept_text_bytes = 0
+        self._alignment = _DEFAULT_ALIGNMENT
+
+    def parse(self) -> GgufHeader:
+        version = self._read_version()
+        tensor_count = self._count(_MAX_TENSORS, 24, "tensors")
+        pair_count = self._count(_MAX_PAIRS, 13, "metadata entries")
+        metadata: dict[str, GgufValue] = {}
+        for _ in range(pair_count):
+            key = self._name("a metadata key")
+            if key in metadata:
+                raise MalformedFile(f"damaged: its metadata has {key[:80]!r} twice")
+            metadata[key] = self._value(self._type())
+        self._alignment = _alignment(metadata.get("general.alignment", _DEFAULT_ALIGNMENT))
+        return GgufHeader(
+            version=version,
+            big_endian=self._order == ">",
+            size_bytes=self._reader.size,
+            metadata=MappingProxyType(metadata),
+            tensors=self._read_tensors(tensor_count),
+        )
+
+    def _read_version(self) -> int:
+        reader = self._reader
+        magic = reader.take(min(4, reader.size))
+        if magic != b"GGUF":
+            raise MalformedFile(f"not a GGUF file (starts with {magic!r})")
+        raw = reader.take(4)
+        version = int.from_bytes(raw, "little")
+        if version and not version & 0xFFFF:
+            # Nothing marks a file as big endian but its version, which then looks huge.
+            version, self._order = int.from_bytes(raw, "big"), ">"
+            reader.set_byte_order(">")
+        if version not in (2, 3):
+            raise MalformedFile(f"GGUF version {version} is not supported; 2 and 3 are")
+        self._numbers = {kind: struct.Struct(self._order + code) for kind, code in _NUMBERS.items()}
+        return version
+
+    def _count(self, limit: int, least_bytes: int, what: str) -> int:
+        count = self._reader.length()
+        if count > limit:
+            raise MalformedFile(f"damaged: it claims {count} {what}; at most {limit} are read")
+        self._reader.require(count * least_bytes)
+        return count
+
+    def _type(self) -> int:
+        return self._reader.unpack(self._numbers[4])[0]
+
+    def _name(self, what: str) -> str:
+        size = self._reader.length()
+        if size > _MAX_NAME_BYTES:
+            raise MalformedFile(f"damaged: {what} of {size} bytes at byte {self._reader.offset}")
+        return self._reader.take(size).decode("utf-8", "replace")
+
+    def _value(self, kind: int) -> GgufValue:
+        if kind == _STRING:
+            return self._text()
+        if kind == _ARRAY:
+            return self._array()
+        number = self._reader.unpack(self._number(kind))[0]
+        return bool(number) if kind == _BOOL else number
+
+    def _number(self, kind: int) -> struct.Struct:
+        try:
+            return self._numbers[kind]
+        except KeyError:
+            raise MalformedFile(
+                f"damaged: unknown value type {kind} at byte {self._reader.offset}"
+            ) from None
+
+    def _text(self) -> GgufValue:
+        size = self._reader.length()
+        self._reader.require(size)
+        self._kept_text_bytes += size
+        if size > _MAX_KEPT_STRING_BYTES or self._kept_text_bytes > _MAX_KEPT_TEXT_BYTES:
+            self._kept_text_bytes -= size
+            self._reader.skip(size)
+            return SkippedArray(_STRING, size)
+        return self._reader.take(size).decode("utf-8", "replace")
+
+    def _array(self, depth: int = 1) -> GgufValue:
+        kind, count = self._type(), self._reader.length()
+        if kind == _STRING:
+            self._reader.skip_strings(count)
+        elif kind == _ARRAY:
+            self._skip_nested(count, depth)
+        else:
+            layout = self._number(kind)
+            self._reader.require(count * layout.size)
+            if depth == 1 and self._may_keep(count):
+                return self._items(kind, count)
+            self._reader.skip(count * layout.size)
+        return SkippedArray(kind, count)
+
+    def _skip_nested(self, count: int, depth: int) -> None:
+        if depth == _MAX_DEPTH:
+            raise MalformedFile(f"damaged: arrays nested more than {_MAX_DEPTH} deep")
+        self._reader.require(12 * count)
+        self._reader.walk(count)
+        for _ in range(count):
+            self._array(depth + 1)
+
+    def _may_keep(self, count: int) -> bool:
+        self._kept_items += count
+        if count <= _MAX_KEPT_ITEMS and self._kept_items <= _MAX_KEPT_ITEMS_IN_ALL:
+            return True
+        self._kept_items -= count
+        return False
+
+    def _items(self, kind: int, count: int) -> tuple[int | float, ...]:
+        layout = struct.Struct(f"{self._order}{count}{_NUMBERS[kind]}")
+        items = self._reader.unpack(layout)
+        return tuple(map(bool, items)) if kind == _BOOL else items
+
+    def _read_tensors(self, count: int) -> GgufTensors:
+        reader = self._reader
+        names, bytes_by_type = [], dict[int, int]()
+        elements, end, last = 0, 0, ""
+        for _ in range(count):
+            name = self._name("a tensor's name")
+            rank = self._type()
+            if rank > _MAX_DIMENSIONS:
+                raise MalformedFile(f"damaged: tensor {name[:80]!r} has {rank} dimensions")
+            shape = [reader.length() for _ in range(rank)]
+            kind, offset = self._type(), reader.length()
+            size, size_bytes = _tensor_size(name, shape, kind)
+            names.append(name)
+            elements += size
+            bytes_by_type[kind] = bytes_by_type.get(kind, 0) + size_bytes
+            if offset + size_bytes > end and kind in GGML_TYPES:
+                end, last = offset + size_bytes, name
+        data_start = -(-reader.offset // self._alignment) * self._alignment
+        if count and data_start + end > reader.size:
+            raise MalformedFile(
+                f"truncated: tensor {last[:80]!r} ends at byte {data_start + end}, "
+                f"the file at byte {reader.size}; fetch it again"
+            )
+        return GgufTensors(
+            names=tuple(names), elements=elements, bytes_by_type=MappingProxyType(bytes_by_type)
+        )
+
+
+def _tensor_size(name: str, shape: list[int], kind: int) -> tuple[int, int]:
+    """Return the elements and the bytes of a tensor."""
+    elements = 1
+    for dimension in shape:
+        elements *= dimension
+        if not 0 < elements <= _MAX_ELEMENTS:
+            raise MalformedFile(f"damaged: tensor {name[:80]!r} has impossible dimensions")
+    known = GGML_TYPES.get(kind)
+    if known is None:
+        return elements, elements
+    if (shape[0] if shape else 1) % known.block_size:
+        raise MalformedFile(
+            f"damaged: tensor {name[:80]!r} has rows of {shape[0] if shape else 1} elements, "
+            f"no multiple of {known.name}'s {known.block_size}"
+        )
+    return elements, elements // known.block_size * known.block_bytes
+
+
+def _alignment(value: GgufValue) -> int:
+    if not isinstance(value, int) or value < 1 or value & (value - 1):
+        raise MalformedFile(f"damaged: general.alignment is {value!r}, not a power of two")
+    return value

@@ -1,0 +1,187 @@
+"""``gglib doctor``: what is wrong here, and how to mend it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Awaitable, Callable
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
+
+import anyio
+import attrs
+
+from gglib import __version__
+from gglib.cli.gateway_client import GatewayClient, find_gateway
+from gglib.cli.options import COMMON, Common, settings_for
+from gglib.cli.output import print_json, say
+from gglib.errors import ConfigurationError, GglibError
+
+if TYPE_CHECKING:
+    from gglib.bootstrap import Composition
+    from gglib.settings import Settings
+
+__all__ = ["doctor"]
+
+OK, WARNING, BROKEN = "ok", "warning", "broken"
+_MARKS = {OK: "ok ", WARNING: "?  ", BROKEN: "!! "}
+
+
+@attrs.frozen
+class Finding:
+    """One thing that was looked at. ``fix`` says what to do, when there is something."""
+
+    subject: str
+    state: str
+    detail: str
+    fix: str | None = None
+
+
+def doctor(*, common: Common = COMMON) -> int:
+    """Look at the installation, the data directory, engines, the port and the gateway.
+
+    Exits with 1 when something is broken.
+    """
+    findings = anyio.run(_examine, common)
+    if common.json:
+        print_json([attrs.asdict(finding) for finding in findings])
+    else:
+        for finding in findings:
+            say(f"{_MARKS[finding.state]} {finding.subject:15} {finding.detail}")
+            if finding.fix:
+                say(f"{'':20}-> {finding.fix}")
+    return int(any(finding.state == BROKEN for finding in findings))
+
+
+async def _examine(common: Common) -> list[Finding]:
+    findings = [_versions()]
+    try:
+        settings = settings_for(common)
+    except ConfigurationError as error:
+        return [*findings, Finding("configuration", BROKEN, str(error), "correct the file")]
+    source = str(settings.config_file) if settings.config_file else "defaults; no file"
+    findings.append(Finding("configuration", OK, source))
+
+    from gglib.bootstrap import compose
+    from gglib.logs import SilentSink
+
+    try:
+        async with compose(settings, events=SilentSink()) as parts:
+            findings.append(_data_directory(settings))
+            for subject, look in _LOOKS.items():
+                findings += await _looked(subject, look, parts)
+    except GglibError as error:
+        findings.append(Finding("data directory", BROKEN, str(error)))
+    return findings
+
+
+Look = Callable[["Composition"], Awaitable[list[Finding]]]
+
+
+async def _looked(subject: str, look: Look, parts: Composition) -> list[Finding]:
+    try:
+        return await look(parts)
+    except GglibError as error:
+        return [Finding(subject, BROKEN, str(error))]
+
+
+def _versions() -> Finding:
+    packages = []
+    for package in ("xllamacpp", "uvicorn", "litestar", "sqlalchemy"):
+        try:
+            packages.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            packages.append(f"{package} missing")
+    python = f"Python {platform.python_version()} on {sys.platform}"
+    return Finding("versions", OK, f"gglib {__version__}, {python}, {', '.join(packages)}")
+
+
+def _data_directory(settings: Settings) -> Finding:
+    path = settings.data_dir
+    if not os.access(path, os.W_OK | os.X_OK):
+        return Finding(
+            "data directory", BROKEN, f"{path} cannot be written", "choose one with --data-dir"
+        )
+    mode = path.stat().st_mode & 0o077
+    if mode:
+        return Finding(
+            "data directory", WARNING, f"{path} is open to other users", f"chmod 700 {path}"
+        )
+    return Finding("data directory", OK, str(path))
+
+
+async def _catalog(parts: Composition) -> list[Finding]:
+    models = await (await parts.models()).list()
+    missing = [model for model in models if not await anyio.Path(model.path).exists()]
+    findings = [Finding("models", OK, f"{len(models)} known")]
+    findings += [
+        Finding(
+            "models",
+            WARNING,
+            f"the file of {model.name} is gone: {model.path}",
+            f"gglib model remove {model.name}",
+        )
+        for model in missing
+    ]
+    return findings
+
+
+async def _engines(parts: Composition) -> list[Finding]:
+    engines = await parts.engines()
+    findings = []
+    for name in engines.names:
+        try:
+            probe = await engines[name].probe()
+        except GglibError as error:
+            findings.append(Finding(f"engine {name}"[:15], WARNING, str(error)))
+        else:
+            found = " ".join(str(part) for part in (probe.version, probe.path) if part)
+            findings.append(Finding(f"engine {name}"[:15], OK, f"{found} ({probe.source})"))
+    if all(finding.state != OK for finding in findings):
+        findings.append(Finding("engines", BROKEN, "there is none", "pip install 'gglib[llama]'"))
+    return findings
+
+
+async def _gateway(parts: Composition) -> list[Finding]:
+    presence = find_gateway(parts.settings.data_dir)
+    if presence is not None:
+        async with GatewayClient(presence) as client:
+            running = await client.running()
+        detail = f"serves at {presence.address} (pid {presence.pid}), {len(running)} loaded"
+        return [Finding("gateway", OK, detail)]
+    port = parts.settings.gateway.port
+    processes = await parts.process_table()
+    holder = await anyio.to_thread.run_sync(processes.holder_of_port, port) if port else None
+    if holder is not None:
+        fix = "stop it, or serve on another: gglib serve --port N"
+        return [Finding("gateway", WARNING, f"port {port} is in use by {holder}", fix)]
+    return [Finding("gateway", OK, f"not running; port {port} is free")]
+
+
+async def _servers(parts: Composition) -> list[Finding]:
+    processes = await parts.process_table()
+    runners = await parts.runners()
+    findings = []
+    for record in await (await parts.registry()).list():
+        owner = record.owner
+        alive = processes.is_alive(owner.node, owner.pid, owner.process_started_at)
+        runner = runners.get(record.runner)
+        running = (
+            runner is not None
+            and record.handle is not None
+            and await runner.is_running(record.handle)
+        )
+        if running and not alive and owner.kind != "standalone":
+            name = record.config.model_name
+            detail = f"a server of {name} runs on and its owner is gone"
+            findings.append(Finding("servers", WARNING, detail, f"gglib stop {name}"))
+    return findings or [Finding("servers", OK, "no orphans")]
+
+
+_LOOKS: dict[str, Look] = {
+    "models": _catalog,
+    "engines": _engines,
+    "gateway": _gateway,
+    "servers": _servers,
+}

@@ -1,0 +1,87 @@
+"""The command line's way to a live gateway."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import quote
+
+from gglib.errors import GatewayUnreachable, GglibError, InvalidRequest, NotRunning
+
+if TYPE_CHECKING:
+    from gglib.gateway.presence import Presence
+
+__all__ = ["GatewayClient", "find_gateway"]
+
+
+def find_gateway(data_dir: Path) -> Presence | None:
+    """Return the gateway that owns the data directory, if one lives."""
+    if not (data_dir / "gateway.json").exists():  # spares the imports below
+        return None
+    from gglib.gateway.presence import read_presence
+
+    return read_presence(data_dir)
+
+
+class GatewayClient:
+    """Talks to a gateway with the local admin token."""
+
+    def __init__(self, presence: Presence) -> None:
+        import httpx
+
+        self._address = presence.address
+        self._client = httpx.AsyncClient(
+            base_url=presence.address,
+            headers={"authorization": f"Bearer {presence.admin_token}"},
+            timeout=httpx.Timeout(10.0, read=None),
+            trust_env=False,
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._client.aclose()
+
+    async def running(self) -> list[dict[str, Any]]:
+        """Return what is in memory, as ``/running`` tells it."""
+        found: list[dict[str, Any]] = (await self._call("GET", "/running"))["running"]
+        return found
+
+    async def load(self, name: str) -> None:
+        """Have a model loaded, and wait until it is."""
+        await self._call("POST", f"/admin/models/{quote(name, safe='/')}/load")
+
+    async def unload(self, name: str, *, force: bool) -> None:
+        """Have a model unloaded, and wait until it is.
+
+        Raises:
+            NotRunning: the gateway has no server of it.
+        """
+        query = "?force=true" if force else ""
+        await self._call("POST", f"/admin/models/{quote(name, safe='/')}/unload{query}", name)
+
+    async def _call(self, method: str, path: str, name: str = "") -> dict[str, Any]:
+        import httpx
+
+        try:
+            response = await self._client.request(method, path)
+        except httpx.HTTPError as error:
+            reason = str(error) or type(error).__name__
+            raise GatewayUnreachable(self._address, reason) from None
+        if response.is_success:
+            answer: dict[str, Any] = response.json()
+            return answer
+        raise _error_of(response.json()["error"], name)
+
+
+def _error_of(error: dict[str, Any], name: str) -> GglibError:
+    if error.get("code") == "not_running":
+        return NotRunning(name)
+    return InvalidRequest(error["message"], error.get("param"), error.get("code"))

@@ -1,0 +1,269 @@
+"""``gglib start``, ``stop``, ``ps``, ``logs``: through a live gateway, or alone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import anyio
+from cyclopts import Parameter
+
+from gglib.cli.gateway_client import GatewayClient, find_gateway
+from gglib.cli.options import COMMON, Common, compose_for
+from gglib.cli.output import duration, print_json, print_table, say
+from gglib.domain.ownership import OwnerKind, ServerRecord
+from gglib.errors import NotRunning
+
+if TYPE_CHECKING:
+    from gglib.bootstrap import Composition
+    from gglib.domain.handle import ProcessHandle
+    from gglib.gateway.presence import Presence
+    from gglib.ports.process_runner import ProcessRunner
+
+__all__ = ["logs", "ps", "start", "stop"]
+
+
+def start(name: str, *, common: Common = COMMON) -> None:
+    """Start a model's server, and return when it is ready.
+
+    With a gateway running, the gateway loads it; without one, it runs on by itself until
+    `gglib stop`.
+
+    Parameters
+    ----------
+    name
+        The model.
+    """
+
+    async def work() -> dict[str, Any]:
+        async with compose_for(common) as parts:
+            model = (await (await parts.models()).resolve(name)).model
+            if (gateway := find_gateway(parts.settings.data_dir)) is not None:
+                async with GatewayClient(gateway) as client:
+                    await client.load(model.name)
+                return {"model": model.name, "base_url": gateway.address, "by": "gateway"}
+            for record in await (await parts.registry()).list():
+                if record.config.model_name == model.name and await _is_running(parts, record):
+                    assert record.handle is not None
+                    return {**_row(record), "base_url": record.handle.base_url, "already": True}
+            server = await (await parts.serving(OwnerKind.STANDALONE)).start(model)
+            return {
+                "model": model.name,
+                "base_url": server.handle.base_url,
+                "by": "standalone",
+                "pid": server.handle.pid,
+                "server_id": server.handle.server_id,
+                "api_key": server.api_key,
+                "load_s": server.load_s,
+            }
+
+    started = anyio.run(work)
+    if common.json:
+        print_json(started)
+    elif started.get("already"):
+        say(f"{started['model']} is running already at {started['base_url']}/v1")
+    else:
+        say(f"{started['model']} is ready at {started['base_url']}/v1")
+        if started.get("api_key"):
+            say(f"its API key: {started['api_key']}")
+
+
+def stop(
+    name: str | None = None,
+    *,
+    all_: Annotated[bool, Parameter(name="--all", negative=())] = False,
+    force: Annotated[bool, Parameter(negative=())] = False,
+    common: Common = COMMON,
+) -> None:
+    """Stop a model's server; what it is answering is finished first.
+
+    Parameters
+    ----------
+    name
+        The model.
+    all_
+        Every server of this data directory.
+    force
+        Cut what is being answered.
+    """
+
+    async def work() -> list[str]:
+        async with compose_for(common) as parts:
+            wanted = None
+            if not all_:
+                wanted = (await (await parts.models()).resolve(name or "")).model.name
+            stopped: list[str] = []
+            gateway = find_gateway(parts.settings.data_dir)
+            if gateway is not None:
+                stopped += await _stop_in_gateway(gateway, wanted, force)
+            stopped += await _stop_alone(parts, wanted, gateway)
+            if wanted is not None and not stopped:
+                raise NotRunning(wanted)
+            return stopped
+
+    if name is None and not all_:
+        from gglib.errors import InvalidRequest
+
+        raise InvalidRequest("name the model to stop, or say --all")
+    stopped = anyio.run(work)
+    if common.json:
+        print_json({"stopped": stopped})
+    elif stopped:
+        for model in stopped:
+            say(f"stopped {model}")
+    else:
+        say("nothing is running")
+
+
+def ps(*, common: Common = COMMON) -> None:
+    """Show what is running."""
+
+    async def work() -> list[dict[str, Any]]:
+        async with compose_for(common) as parts:
+            rows = {}
+            for record in await (await parts.registry()).list():
+                if await _is_running(parts, record):
+                    rows[record.server_id] = _row(record)
+            if (gateway := find_gateway(parts.settings.data_dir)) is not None:
+                async with GatewayClient(gateway) as client:
+                    for seen in await client.running():
+                        if seen["server_id"] in rows:
+                            rows[seen["server_id"]].update(
+                                state=seen["state"],
+                                in_flight=seen["in_flight"],
+                                queued=seen["queued"],
+                            )
+            return list(rows.values())
+
+    rows = anyio.run(work)
+    if common.json:
+        print_json(rows)
+        return
+    if not rows:
+        say("nothing is running")
+        return
+    print_table(
+        ("MODEL", "STATE", "PORT", "PID", "UP", "ENGINE", "OWNER", "IN FLIGHT", "QUEUED"),
+        [_cells(row) for row in rows],
+    )
+
+
+def logs(
+    name: str,
+    *,
+    lines: Annotated[int, Parameter(alias="-n")] = 50,
+    follow: Annotated[bool, Parameter(alias="-f", negative=())] = False,
+    common: Common = COMMON,
+) -> None:
+    """Show what a model's engine has printed.
+
+    Parameters
+    ----------
+    name
+        The model.
+    lines
+        How many of the last lines.
+    follow
+        Go on with new lines as they come, until the server ends or Ctrl-C.
+    """
+
+    async def work() -> None:
+        async with compose_for(common) as parts:
+            model = (await (await parts.models()).resolve(name)).model
+            runner, handle = await _latest_server(parts, model.name)
+            async for line in runner.logs(handle, tail=lines, follow=follow):
+                say(line)
+
+    anyio.run(work)
+
+
+async def _is_running(parts: Composition, record: ServerRecord) -> bool:
+    runner = (await parts.runners()).get(record.runner)
+    if runner is None or record.handle is None:
+        return False
+    return await runner.is_running(record.handle)
+
+
+async def _stop_in_gateway(gateway: Presence, wanted: str | None, force: bool) -> list[str]:
+    stopped = []
+    async with GatewayClient(gateway) as client:
+        names: Sequence[str] = [row["model"] for row in await client.running()]
+        for model in names:
+            if wanted in (None, model):
+                await client.unload(model, force=force)
+                stopped.append(model)
+    return stopped
+
+
+async def _stop_alone(
+    parts: Composition, wanted: str | None, gateway: Presence | None
+) -> list[str]:
+    """Stop servers that run by themselves, and what a dead gateway has left."""
+    stopped = []
+    serving = await parts.serving(OwnerKind.STANDALONE)
+    for record in await (await parts.registry()).list():
+        if wanted not in (None, record.config.model_name):
+            continue
+        if record.owner.kind is OwnerKind.GATEWAY and gateway is not None:
+            continue
+        was_running = await _is_running(parts, record)
+        await serving.stop_record(record)
+        if was_running:
+            stopped.append(record.config.model_name)
+    return stopped
+
+
+async def _latest_server(
+    parts: Composition, model_name: str
+) -> tuple[ProcessRunner, ProcessHandle]:
+    """Return the model's newest server, running or not, and its runner."""
+    runners = await parts.runners()
+    records = [
+        record
+        for record in await (await parts.registry()).list()
+        if record.config.model_name == model_name and record.runner in runners
+    ]
+    for record in reversed(records):
+        if record.handle is not None:
+            return runners[record.runner], record.handle
+    for runner in runners.values():
+        past = await runner.past_servers(model_name)
+        if past:
+            return runner, past[0]
+    raise NotRunning(model_name)
+
+
+def _row(record: ServerRecord) -> dict[str, Any]:
+    handle = record.handle
+    return {
+        "model": record.config.model_name,
+        "state": str(record.state),
+        "port": handle.port if handle else None,
+        "pid": handle.pid if handle else None,
+        "engine": record.engine,
+        "runner": record.runner,
+        "owner": str(record.owner.kind),
+        "server_id": record.server_id,
+        "started_at": handle.started_at if handle else record.created_at,
+        "in_flight": None,
+        "queued": None,
+    }
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    def shown(key: str) -> str:
+        value = row[key]
+        return "-" if value is None else str(value)
+
+    return [
+        row["model"],
+        row["state"],
+        shown("port"),
+        shown("pid"),
+        duration(time.time() - row["started_at"]),
+        row["engine"],
+        row["owner"],
+        shown("in_flight"),
+        shown("queued"),
+    ]

@@ -1,0 +1,40 @@
+"""The processes of this machine: who lives, and who listens."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+__all__ = ["ProcessIdentity", "ProcessTable"]
+
+
+class ProcessIdentity(NamedTuple):
+    """One process, for ever: the pid alone is reused. Times are Unix seconds."""
+
+    node: str
+    pid: int
+    process_started_at: float
+
+
+class ProcessTable(ABC):
+    """Looks, and never touches. Quick enough for an event loop, except where it says so."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def identity(self) -> ProcessIdentity:
+        """Return who this process is."""
+
+    @abstractmethod
+    def is_alive(self, node: str, pid: int, process_started_at: float) -> bool:
+        """Return whether that very process lives; a zombie does not.
+
+        A process of another node counts as alive: nothing here can tell.
+        """
+
+    @abstractmethod
+    def holder_of_port(self, port: int) -> str | None:
+        """Return who listens on TCP ``port``, as ``name (pid N)``; ``None`` if nobody does.
+
+        May take tens of milliseconds: call it from a worker thread.
+        """

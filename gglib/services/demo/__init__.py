@@ -1,0 +1,1 @@
+"""What gglib shows itself with, without a download."""

@@ -1,0 +1,85 @@
+"""What a server of a model should be: its defaults, what was asked for, and by which engine."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from gglib.domain.config import ServerConfig
+from gglib.domain.model import SERVER_DEFAULT_FIELDS, Capability, Model
+from gglib.errors import EngineNotFound, InvalidValue
+from gglib.ports.context import EngineSet
+from gglib.ports.engine import Engine
+
+__all__ = ["choose_engine", "config_for"]
+
+#: Tried in this order when nobody says which.
+_DEFAULT_ENGINES = ("llama-server", "embedded")
+
+_WAYS = (
+    "pip install 'gglib[llama]' brings one along",
+    "put llama-server on PATH",
+    "name it by GGLIB_LLAMA_SERVER, or by path in [engines.llama-server]",
+    "serve the model with a command of yours: [engines.NAME] command = [...]",
+)
+
+_TEXT = frozenset({Capability.CHAT, Capability.COMPLETION})
+
+
+async def choose_engine(engines: EngineSet, model: Model, explicit: str | None) -> Engine:
+    """Return the engine to use, found on this machine: asked for, the model's, or a default.
+
+    Raises:
+        EngineNotFound: it is not here, or none is; carries the ways to get one.
+    """
+    name = explicit or model.defaults.engine
+    if name is not None:
+        engine = engines[name]
+        await engine.probe()
+        return engine
+    for name in _DEFAULT_ENGINES:
+        if name in engines:
+            engine = engines[name]
+            try:
+                await engine.probe()
+            except EngineNotFound:
+                continue
+            return engine
+    raise EngineNotFound(_DEFAULT_ENGINES[0], "no engine is on this machine", _WAYS)
+
+
+def config_for(model: Model, overrides: Mapping[str, Any], engine: str) -> ServerConfig:
+    """Return the server that ``model`` should get: its defaults, changed by ``overrides``.
+
+    A model that can only embed, or rerank, is served for that unless something else is said.
+
+    Raises:
+        InvalidValue: an override is no setting of a server, or out of its range.
+    """
+    for name in overrides:
+        if name not in SERVER_DEFAULT_FIELDS:
+            close = difflib.get_close_matches(name, SERVER_DEFAULT_FIELDS, n=1)
+            known = ", ".join(sorted(SERVER_DEFAULT_FIELDS))
+            expected = f"'{close[0]}'" if close else f"one of {known}"
+            raise InvalidValue("server setting", name, expected)
+    chosen = {**_implied(model), **model.defaults.server, **overrides}
+    config = ServerConfig(
+        model_id=model.id,
+        model_name=model.name,
+        model_path=model.path,
+        inference=model.defaults.inference,
+        engine=engine,
+    )
+    return attrs.evolve(config, **chosen)
+
+
+def _implied(model: Model) -> dict[str, Any]:
+    capabilities = model.facts.capabilities
+    if capabilities & _TEXT:
+        return {}
+    if Capability.RERANK in capabilities:
+        return {"embeddings": True, "pooling": "rank"}
+    return {"embeddings": True} if Capability.EMBEDDING in capabilities else {}

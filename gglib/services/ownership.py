@@ -1,0 +1,140 @@
+"""After a crash, or before a start: what is on record is made to agree with what runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import anyio
+import attrs
+
+from gglib.domain.events import OrphanStopped
+from gglib.domain.handle import ProcessHandle
+from gglib.domain.ownership import ServerRecord, Verdict, verdict_for
+from gglib.errors import NotRunning
+from gglib.ports.clock import Clock
+from gglib.ports.event_sink import EventSink
+from gglib.ports.process_runner import ProcessRunner
+from gglib.ports.process_table import ProcessTable
+from gglib.ports.server_registry import ServerRegistry
+
+__all__ = ["Reconciliation", "reconcile"]
+
+
+@attrs.frozen(kw_only=True)
+class Reconciliation:
+    """What was done, as server ids."""
+
+    left: tuple[str, ...] = ()
+    stopped: tuple[str, ...] = ()
+    forgotten: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
+    """Orphans that could not be stopped; their rows stay."""
+
+
+async def reconcile(
+    registry: ServerRegistry,
+    runners: Mapping[str, ProcessRunner],
+    *,
+    processes: ProcessTable,
+    events: EventSink,
+    clock: Clock,
+) -> Reconciliation:
+    """Decide for each server of this machine whether it is left, stopped, or forgotten.
+
+    Servers of living owners, and those meant to run on, are left; orphans are stopped, all
+    at once; rows that no process answers to are removed. Rows of other machines, and of
+    runners that are not here, are not touched. Safe beside other processes that start and
+    stop servers meanwhile.
+    """
+    # Runners first: a server found running had its row before its spawn, so that one without
+    # a row afterwards has none.
+    found = {
+        (name, handle.server_id): handle
+        for name, runner in runners.items()
+        for handle in await runner.list_running()
+    }
+    records = await registry.list()
+    node = processes.identity().node
+    work = _Work(registry, events, clock)
+    async with anyio.create_task_group() as stops:
+        for record in records:
+            listed = found.pop((record.runner, record.server_id), None)
+            runner = runners.get(record.runner)
+            if record.owner.node != node or runner is None:
+                continue
+            running = await _process_of(record, runner, listed)
+            match _verdict(record, running, processes):
+                case Verdict.LEAVE:
+                    work.left.append(record.server_id)
+                case Verdict.STOP if running is not None:
+                    stops.start_soon(work.stop, runner, running)
+                case _ if listed is not None:
+                    # Its leader is dead; something that it started is not.
+                    stops.start_soon(work.stop, runner, listed)
+                case _:
+                    await registry.remove(record.server_id)
+                    work.forgotten.append(record.server_id)
+        for (name, server_id), handle in found.items():
+            if await registry.get(server_id) is None:
+                stops.start_soon(work.stop, runners[name], handle)
+    return Reconciliation(
+        left=tuple(work.left),
+        stopped=tuple(work.stopped),
+        forgotten=tuple(work.forgotten),
+        failed=tuple(work.failed),
+    )
+
+
+async def _process_of(
+    record: ServerRecord, runner: ProcessRunner, listed: ProcessHandle | None
+) -> ProcessHandle | None:
+    """Return the handle by which the server of ``record`` runs, or ``None``."""
+    if record.handle is None:
+        # Its owner ended between the spawn and the record of it.
+        return listed
+    return record.handle if await runner.is_running(record.handle) else None
+
+
+def _verdict(
+    record: ServerRecord, running: ProcessHandle | None, processes: ProcessTable
+) -> Verdict:
+    owner = record.owner
+    return verdict_for(
+        record,
+        owner_alive=processes.is_alive(owner.node, owner.pid, owner.process_started_at),
+        process_alive=running is not None,
+    )
+
+
+class _Work:
+    """What one reconciliation does, and did."""
+
+    def __init__(self, registry: ServerRegistry, events: EventSink, clock: Clock) -> None:
+        self._registry = registry
+        self._events = events
+        self._clock = clock
+        self.left: list[str] = []
+        self.stopped: list[str] = []
+        self.forgotten: list[str] = []
+        self.failed: list[str] = []
+
+    async def stop(self, runner: ProcessRunner, handle: ProcessHandle) -> None:
+        """Stop an orphan and remove its row; one that survives must not save the others."""
+        try:
+            await runner.stop(handle)
+        except NotRunning:
+            await self._registry.remove(handle.server_id)
+            self.forgotten.append(handle.server_id)
+            return
+        except Exception:
+            self.failed.append(handle.server_id)
+            return
+        await self._registry.remove(handle.server_id)
+        self.stopped.append(handle.server_id)
+        self._events.emit(
+            OrphanStopped(
+                at=self._clock.now(),
+                server_id=handle.server_id,
+                model_name=handle.model_name,
+            )
+        )

@@ -1,0 +1,234 @@
+"""Starting and stopping servers so that none is ever lost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import anyio
+import attrs
+
+from gglib.domain.handle import ProcessHandle
+from gglib.domain.model import Model
+from gglib.domain.ownership import Owner, ServerRecord
+from gglib.domain.state import ServerState
+from gglib.errors import AdapterError, ModelFileMissing, NotRunning
+from gglib.ports.clock import Clock
+from gglib.ports.context import EngineSet
+from gglib.ports.event_sink import EventSink
+from gglib.ports.process_runner import ProcessRunner
+from gglib.ports.server_registry import ServerRegistry
+from gglib.services.intent import choose_engine, config_for
+from gglib.services.server_reports import ServerReports
+from gglib.services.starting import PortLost, Started, Starter, Wish
+
+__all__ = ["RunningServer", "ServingService"]
+
+#: How often a server that lost the race for its port is started again on another.
+_PORT_RETRIES = 3
+_NO_OVERRIDES: Mapping[str, Any] = MappingProxyType({})
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class RunningServer:
+    """A server that was ready when this was returned. ``load_s``: from the spawn until then."""
+
+    record: ServerRecord
+    handle: ProcessHandle
+    model: Model
+    load_s: float
+
+    @property
+    def server_id(self) -> str:
+        """Its identity."""
+        return self.record.server_id
+
+    @property
+    def engine(self) -> str:
+        """The name of its engine."""
+        return self.record.engine
+
+    @property
+    def api_key(self) -> str | None:
+        """What it wants as a bearer token; ``None`` = nothing."""
+        return self.record.api_key
+
+    @property
+    def base_url(self) -> str:
+        """Where to connect."""
+        return self.handle.base_url
+
+
+class ServingService:
+    """Starts and stops servers in the name of one owner.
+
+    A row in the registry precedes every spawn and outlasts every process: whatever moment a
+    crash chooses, ``gglib.services.ownership.reconcile`` finds what it left.
+    """
+
+    def __init__(
+        self,
+        runners: Mapping[str, ProcessRunner],
+        default_runner: str,
+        registry: ServerRegistry,
+        engines: EngineSet,
+        *,
+        clock: Clock,
+        events: EventSink,
+        owner: Owner,
+        start_timeout_s: float = 600.0,
+        keep_alive: bool = False,
+    ) -> None:
+        self._runners = runners
+        self._default_runner = default_runner
+        self._registry = registry
+        self._engines = engines
+        self._clock = clock
+        self._reports = ServerReports(clock=clock, events=events)
+        self._starter = Starter(
+            registry,
+            clock=clock,
+            reports=self._reports,
+            owner=owner,
+            timeout_s=start_timeout_s,
+            keep_alive=keep_alive,
+        )
+        self._servers: dict[str, RunningServer] = {}
+        self._stopping: dict[str, anyio.Event] = {}
+
+    @property
+    def servers(self) -> tuple[RunningServer, ...]:
+        """Return the servers this service started and has not stopped, oldest first."""
+        return tuple(self._servers.values())
+
+    async def start(
+        self,
+        model: Model,
+        *,
+        overrides: Mapping[str, Any] = _NO_OVERRIDES,
+        engine: str | None = None,
+    ) -> RunningServer:
+        """Start a server of ``model`` and return when it is ready.
+
+        ``overrides`` change the model's own settings. A failure, or a cancellation at any
+        point, leaves no process and no row.
+
+        Raises:
+            EngineNotFound, EngineCannot: nothing here can serve it, or serve it so.
+            InvalidValue: an override is wrong.
+            ModelFileMissing: a file of the model is not there.
+            PortInUse: the port that was asked for is taken.
+            StartFailed: it ended before it was ready; carries its last lines.
+            StartTimeout: it was not ready in ``start_timeout_s``, and has been stopped.
+        """
+        chosen = await choose_engine(self._engines, model, engine)
+        config = config_for(model, overrides, chosen.name)
+        for path in model.paths:
+            if not await anyio.Path(path).exists():
+                raise ModelFileMissing(path)
+        runner_name = model.defaults.runner or self._default_runner
+        wish = Wish(config, chosen, runner_name, self._runner(runner_name))
+        started = await self._started(wish)
+        server = RunningServer(
+            record=started.record, handle=started.handle, model=model, load_s=started.load_s
+        )
+        self._servers[server.server_id] = server
+        return server
+
+    async def stop(self, server: RunningServer) -> None:
+        """End the server; return when it is gone and its row too. Ended already is as good.
+
+        Cancelling does not call it off.
+
+        Raises:
+            StopFailed: it survived; its row stays, as failed.
+        """
+        await self.stop_record(server.record)
+
+    async def stop_record(self, record: ServerRecord) -> None:
+        """End the server on record, whoever started it. Otherwise like ``stop``."""
+        while (other := self._stopping.get(record.server_id)) is not None:
+            await other.wait()
+        done = self._stopping[record.server_id] = anyio.Event()
+        try:
+            with anyio.CancelScope(shield=True):
+                await self._stop(record)
+        finally:
+            del self._stopping[record.server_id]
+            done.set()
+
+    async def stop_all(self) -> None:
+        """End every server this service started, at once; return when all are gone.
+
+        Raises:
+            StopFailed: one survived; the others are stopped all the same.
+        """
+        failures: list[Exception] = []
+
+        async def stop(server: RunningServer) -> None:
+            try:
+                await self.stop(server)
+            except Exception as error:
+                failures.append(error)
+
+        async with anyio.create_task_group() as stops:
+            for server in self.servers:
+                stops.start_soon(stop, server)
+        if failures:
+            raise failures[0]
+
+    async def wait_gone(self, server: RunningServer) -> int | None:
+        """Return when its process has ended: the exit status, where it can be known."""
+        return await self._runner(server.record.runner).wait(server.handle)
+
+    async def _started(self, wish: Wish) -> Started:
+        for _ in range(_PORT_RETRIES):
+            try:
+                return await self._starter.start(wish)
+            except PortLost:
+                continue
+        try:
+            return await self._starter.start(wish)
+        except PortLost as lost:
+            raise lost.failure from None
+
+    async def _stop(self, record: ServerRecord) -> None:
+        runner = self._runner(record.runner)
+        known = await self._registry.get(record.server_id)
+        if known is not None:
+            await self._registry.put(attrs.evolve(known, state=ServerState.STOPPING))
+        began = self._clock.monotonic()
+        handle = record.handle or await self._found(runner, record.server_id)
+        ended_already = handle is None
+        if handle is not None:
+            try:
+                await runner.stop(handle)
+            except NotRunning:
+                ended_already = True
+            except Exception as error:
+                if known is not None:
+                    await self._registry.put(attrs.evolve(known, state=ServerState.FAILED))
+                self._reports.failed(record, error)
+                raise
+        await self._registry.remove(record.server_id)
+        self._servers.pop(record.server_id, None)
+        if not ended_already:
+            self._reports.stopped(record, self._clock.monotonic() - began)
+        elif known is not None:
+            status = None if handle is None else await runner.wait(handle)
+            with_status = "" if status is None else f" with status {status}"
+            self._reports.failed(record, f"it had ended by itself{with_status}")
+
+    async def _found(self, runner: ProcessRunner, server_id: str) -> ProcessHandle | None:
+        """Return the handle of a server whose spawn was never recorded."""
+        for handle in await runner.list_running():
+            if handle.server_id == server_id:
+                return handle
+        return None
+
+    def _runner(self, name: str) -> ProcessRunner:
+        try:
+            return self._runners[name]
+        except KeyError:
+            raise AdapterError("gglib.process_runners", name, "no such runner") from None

@@ -1,0 +1,10 @@
+"""Settings, in layers: flags over environment over file over defaults. Strict, and cheap to import.
+
+Nothing is ignored: an unknown key or a wrong value is a ``ConfigurationError`` that says where
+it was read and what would be right.
+"""
+
+from gglib.settings.load import load_settings
+from gglib.settings.values import DeclaredModel, GatewaySettings, LoadedSettings, Settings
+
+__all__ = ["DeclaredModel", "GatewaySettings", "LoadedSettings", "Settings", "load_settings"]

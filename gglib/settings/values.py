@@ -1,0 +1,136 @@
+"""What can be set, its defaults and its ranges. Times in seconds, sizes in bytes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from gglib.domain.validation import at_least, between, flag, number_at_least, text, texts
+from gglib.errors import InvalidValue
+
+if TYPE_CHECKING:
+    from gglib.domain.inference import InferenceConfig
+    from gglib.domain.model import Profile
+
+__all__ = ["DeclaredModel", "GatewaySettings", "LoadedSettings", "Settings"]
+
+_KEY = re.compile(r"[!-~]+")
+_seconds = number_at_least(0, optional=False, exclusive=True)
+
+
+# Converters leave what has the wrong type as it is: the validators name the field.
+
+
+def _float(value: Any) -> float:
+    return float(value) if type(value) is int else value
+
+
+def _limit(value: Any) -> float | None:
+    # A settings file has no way to write None: 0 switches the limit off.
+    return None if value is None or (value == 0 and value is not False) else _float(value)
+
+
+def _tuple(value: Any) -> tuple[str, ...]:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _keys(_instance: Any, attribute: Any, value: Any) -> None:
+    """Refuse what no header can carry, and keep it out of the message."""
+    expected = "a list of keys of printable ASCII characters without spaces"
+    if not isinstance(value, tuple):
+        raise InvalidValue(attribute.name, type(value).__name__, expected)
+    for key in value:
+        if not isinstance(key, str) or not _KEY.fullmatch(key):
+            raise InvalidValue(attribute.name, "…", expected)
+
+
+@attrs.frozen(kw_only=True)
+class GatewaySettings:
+    """The HTTP gateway: ``[gateway]``, ``GGLIB_GATEWAY_*``."""
+
+    host: str = attrs.field(default="127.0.0.1", validator=text(optional=False))
+    port: int = attrs.field(default=8080, validator=between(0, 65_535, optional=False))
+    """0 lets the system choose."""
+    start_timeout_s: float = attrs.field(default=600.0, converter=_float, validator=_seconds)
+    """How long an engine may take to become ready."""
+    max_body_bytes: int = attrs.field(default=64 << 20, validator=at_least(1, optional=False))
+    max_header_bytes: int = attrs.field(
+        default=64 << 10, validator=between(1 << 10, 16 << 20, optional=False)
+    )
+    header_timeout_s: float = attrs.field(default=20.0, converter=_float, validator=_seconds)
+    keep_alive_s: float = attrs.field(default=75.0, converter=_float, validator=_seconds)
+    stall_timeout_s: float = attrs.field(default=60.0, converter=_float, validator=_seconds)
+    """How long a client may not read before its request is ended."""
+    shutdown_timeout_s: float = attrs.field(
+        default=10.0, converter=_float, validator=number_at_least(0, optional=False)
+    )
+    queue_limit: int = attrs.field(default=256, validator=at_least(0, optional=False))
+    """How many requests may wait for one model."""
+    silence_timeout_s: float | None = attrs.field(
+        default=600.0, converter=_limit, validator=number_at_least(0)
+    )
+    """How long an engine may say nothing within an answer; 0 (``None``) = without limit."""
+    insecure: bool = attrs.field(default=False, validator=flag(optional=False))
+    """Whether it may listen beyond loopback without a key."""
+    api_keys: tuple[str, ...] = attrs.field(
+        default=(), converter=_tuple, validator=_keys, repr=False
+    )
+    allowed_hosts: tuple[str, ...] = attrs.field(default=(), converter=_tuple, validator=texts())
+    """Host names by which clients may call it, beside its own."""
+    allowed_origins: tuple[str, ...] = attrs.field(default=(), converter=_tuple, validator=texts())
+    """Origins of web pages that may call it."""
+
+
+@attrs.frozen(kw_only=True)
+class DeclaredModel:
+    """A model that the file declares: ``[models.NAME]``. Its path is absolute."""
+
+    name: str
+    path: Path
+    engine: str | None = None
+    runner: str | None = None
+    aliases: tuple[str, ...] = ()
+    ttl_s: float | None = None
+    """Idle time after which it is unloaded; -1 = the global one, 0 = never."""
+    pinned: bool = False
+    priority: int = 0
+    concurrency_limit: int | None = None
+    memory_bytes: int | None = None
+    server: Mapping[str, Any] = attrs.field(factory=dict, hash=False)
+    """Fields of ``ServerConfig`` (those in ``SERVER_DEFAULT_FIELDS``), as plain data."""
+    inference: InferenceConfig | None = None
+    profiles: tuple[Profile, ...] = ()
+
+
+def _empty() -> Mapping[str, Any]:
+    return MappingProxyType({})
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    """Everything that can be set."""
+
+    data_dir: Path
+    gateway: GatewaySettings = attrs.field(factory=GatewaySettings)
+    runners: Mapping[str, Mapping[str, Any]] = attrs.field(factory=_empty, hash=False)
+    """Sections for adapters, as plain data, by the name they are configured under."""
+    engines: Mapping[str, Mapping[str, Any]] = attrs.field(factory=_empty, hash=False)
+    models: Mapping[str, DeclaredModel] = attrs.field(factory=_empty, hash=False)
+    config_file: Path | None = None
+
+
+@attrs.frozen(kw_only=True)
+class LoadedSettings:
+    """Settings, and where each value comes from.
+
+    ``sources``: dotted key to ``default``, ``file PATH:LINE``, ``environment NAME`` or
+    ``flag --NAME``.
+    """
+
+    settings: Settings
+    sources: Mapping[str, str] = attrs.field(hash=False)

@@ -1,0 +1,205 @@
+"""Reconciliation touches what it may, and one failure does not save the others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from support.contexts import RecordingSink, SystemClockForTests
+
+from gglib.domain.config import ServerConfig
+from gglib.domain.handle import ProcessHandle
+from gglib.domain.health import ServerHealth
+from gglib.domain.ids import new_server_id
+from gglib.domain.ownership import Owner, OwnerKind, ServerRecord
+from gglib.domain.state import ServerState
+from gglib.errors import NotRunning, StopFailed
+from gglib.ports.process_runner import ProcessRunner
+from gglib.ports.process_table import ProcessIdentity, ProcessTable
+from gglib.ports.server_registry import ServerRegistry
+from gglib.services.ownership import Reconciliation, reconcile
+
+NODE = "here"
+DEAD, ALIVE = 1, 2
+
+
+class ListRegistry(ServerRegistry):
+    """Records in memory."""
+
+    def __init__(self, *records: ServerRecord) -> None:
+        self.rows = {record.server_id: record for record in records}
+
+    async def put(self, record: ServerRecord) -> None:
+        self.rows[record.server_id] = record
+
+    async def get(self, server_id: str) -> ServerRecord | None:
+        return self.rows.get(server_id)
+
+    async def list(self) -> list[ServerRecord]:
+        return list(self.rows.values())
+
+    async def remove(self, server_id: str) -> None:
+        self.rows.pop(server_id, None)
+
+
+class ListRunner(ProcessRunner):
+    """A runner whose servers are a list; those in ``immortal`` survive every stop."""
+
+    def __init__(self, *handles: ProcessHandle) -> None:
+        self.running = list(handles)
+        self.immortal: set[str] = set()
+
+    async def start(self, config: ServerConfig) -> ProcessHandle:
+        raise AssertionError("nothing is started here")
+
+    async def stop(self, handle: ProcessHandle) -> None:
+        if handle not in self.running:
+            raise NotRunning(handle.model_name)
+        if handle.server_id in self.immortal:
+            raise StopFailed(handle.model_name, (1,))
+        self.running.remove(handle)
+
+    async def is_running(self, handle: ProcessHandle) -> bool:
+        return handle in self.running
+
+    async def health(self, handle: ProcessHandle) -> ServerHealth:
+        raise AssertionError("nobody's health is asked for here")
+
+    async def list_running(self) -> list[ProcessHandle]:
+        return list(self.running)
+
+
+class TwoProcesses(ProcessTable):
+    """A machine on which pid ``ALIVE`` lives and ``DEAD`` does not."""
+
+    def identity(self) -> ProcessIdentity:
+        return ProcessIdentity(NODE, 3, 0.0)
+
+    def is_alive(self, node: str, pid: int, process_started_at: float) -> bool:
+        return pid == ALIVE
+
+    def holder_of_port(self, port: int) -> str | None:
+        return None
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """Nothing here depends on the loop."""
+    return "asyncio"
+
+
+def server(*, owner: int = DEAD, node: str = NODE, **changes: Any) -> ServerRecord:
+    """Return a ready server's record."""
+    server_id = new_server_id()
+    handle = ProcessHandle(
+        model_id=1,
+        model_name="alpha",
+        pid=7,
+        port=9000,
+        started_at=1.0,
+        server_id=server_id,
+        runner="local",
+        node=node,
+        base_url="http://127.0.0.1:9000",
+        process_started_at=1.0,
+    )
+    fields: dict[str, Any] = {
+        "server_id": server_id,
+        "owner": Owner(kind=OwnerKind.LIBRARY, pid=owner, process_started_at=0.0, node=node),
+        "config": ServerConfig(model_id=1, model_name="alpha", model_path="/a.gguf"),
+        "engine": "stub",
+        "runner": "local",
+        "state": ServerState.READY,
+        "created_at": 1.0,
+        "handle": handle,
+    }
+    return ServerRecord(**fields | changes)
+
+
+def handle_of(record: ServerRecord) -> ProcessHandle:
+    """Return the record's handle."""
+    assert record.handle is not None
+    return record.handle
+
+
+async def reconciled(
+    registry: ListRegistry, runner: ListRunner, events: RecordingSink | None = None
+) -> Reconciliation:
+    """Reconcile the two."""
+    return await reconcile(
+        registry,
+        {"local": runner},
+        processes=TwoProcesses(),
+        events=events or RecordingSink(),
+        clock=SystemClockForTests(),
+    )
+
+
+async def test_orphan_is_stopped_and_told_of() -> None:
+    """Its process, its row, and one event."""
+    orphan = server()
+    registry, runner, events = ListRegistry(orphan), ListRunner(handle_of(orphan)), RecordingSink()
+    done = await reconciled(registry, runner, events)
+    assert Reconciliation(stopped=(orphan.server_id,)) == done
+    assert (runner.running, registry.rows) == ([], {})
+    assert [event.name for event in events.events] == ["server.orphan_stopped"]
+
+
+async def test_row_without_a_process_is_forgotten() -> None:
+    """Nothing is stopped and nothing is told."""
+    gone = server()
+    registry, events = ListRegistry(gone), RecordingSink()
+    done = await reconciled(registry, ListRunner(), events)
+    assert Reconciliation(forgotten=(gone.server_id,)) == done
+    assert (registry.rows, events.events) == ({}, [])
+
+
+async def test_server_of_a_living_owner_is_left() -> None:
+    """Whatever its state."""
+    mine = server(owner=ALIVE)
+    starting = server(owner=ALIVE, handle=None, state=ServerState.STARTING)
+    registry, runner = ListRegistry(mine, starting), ListRunner(handle_of(mine))
+    done = await reconciled(registry, runner)
+    assert {mine.server_id, starting.server_id} == set(done.left)
+    assert len(registry.rows) == 2
+
+
+async def test_rows_of_other_machines_and_unknown_runners_are_not_touched() -> None:
+    """Nothing here can tell what runs there."""
+    elsewhere, by_ssh = server(node="there"), server(runner="ssh")
+    registry = ListRegistry(elsewhere, by_ssh)
+    assert Reconciliation() == await reconciled(registry, ListRunner())
+    assert len(registry.rows) == 2
+
+
+async def test_orphan_that_survives_keeps_its_row_and_saves_no_other() -> None:
+    """The failure is reported; the next orphan is stopped all the same."""
+    immortal, mortal = server(), server()
+    runner = ListRunner(handle_of(immortal), handle_of(mortal))
+    runner.immortal = {immortal.server_id}
+    registry = ListRegistry(immortal, mortal)
+    done = await reconciled(registry, runner)
+    assert ((immortal.server_id,), (mortal.server_id,)) == (done.failed, done.stopped)
+    assert [immortal.server_id] == list(registry.rows)
+
+
+async def test_spawn_that_was_never_recorded_is_found_by_its_id() -> None:
+    """The intent is on record; the process carries the id."""
+    full = server()
+    intent = server(server_id=full.server_id, handle=None, state=ServerState.STARTING)
+    registry, runner = ListRegistry(intent), ListRunner(handle_of(full))
+    assert Reconciliation(stopped=(full.server_id,)) == await reconciled(registry, runner)
+    assert (runner.running, registry.rows) == ([], {})
+
+
+async def test_server_started_meanwhile_by_another_process_is_left() -> None:
+    """Its row appears after the rows were read: it is looked for once more."""
+    newcomer = server(owner=ALIVE)
+
+    class LateRegistry(ListRegistry):
+        async def list(self) -> list[ServerRecord]:
+            return []
+
+    runner = ListRunner(handle_of(newcomer))
+    assert Reconciliation() == await reconciled(LateRegistry(newcomer), runner)
+    assert len(runner.running) == 1
