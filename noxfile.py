@@ -32,8 +32,7 @@ def tests(session: nox.Session) -> None:
     session.install("-e", ".[llama]", *group("test"))
     session.run("coverage", "erase")
     pytest = str(Path(session.bin, "pytest"))
-    selection = [] if "-m" in session.posargs else ["-m", "not soak"]
-    session.run("coverage", "run", pytest, *selection, *session.posargs)
+    session.run("coverage", "run", pytest, *session.posargs)
     if session.posargs:
         return
     session.run("coverage", "combine", "-q")

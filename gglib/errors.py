@@ -48,7 +48,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar, dataclass_transform
 
 import attrs
 
@@ -93,6 +93,9 @@ __all__ = [
 ]
 
 
+E = TypeVar("E", bound="GglibError")
+
+
 def _rebuild(cls: type[GglibError], fields: dict[str, Any]) -> GglibError:
     return cls(**fields)
 
@@ -108,7 +111,9 @@ class GglibError(Exception):
         return _rebuild, (type(self), {name: getattr(self, name) for name in names})
 
 
-_error = attrs.define(eq=False, slots=False, repr=False, str=False)
+@dataclass_transform(field_specifiers=(attrs.field,))
+def _error(cls: type[E]) -> type[E]:
+    return attrs.define(cls, eq=False, slots=False, repr=False, str=False)
 
 
 #: Requests carry names and values of any length; a message stays readable.

@@ -134,10 +134,10 @@ async def _engines(parts: Composition) -> list[Finding]:
         try:
             probe = await engines[name].probe()
         except GglibError as error:
-            findings.append(Finding(f"engine {name}"[:15], WARNING, str(error)))
+            findings.append(Finding("engine", WARNING, str(error)))
         else:
             found = " ".join(str(part) for part in (probe.version, probe.path) if part)
-            findings.append(Finding(f"engine {name}"[:15], OK, f"{found} ({probe.source})"))
+            findings.append(Finding("engine", OK, f"{name} {found} ({probe.source})"))
     if all(finding.state != OK for finding in findings):
         findings.append(Finding("engines", BROKEN, "there is none", "pip install 'gglib[llama]'"))
     return findings

@@ -34,6 +34,19 @@ _STATUSES: dict[type[GglibError], int] = {
 }
 
 
+#: Where each command lives, and what it does: told before it is imported.
+_COMMANDS = {
+    "serve": ("gglib.cli.serve:serve", "Serve every model at one OpenAI-compatible address."),
+    "start": ("gglib.cli.servers:start", "Start a model's server, and return when it is ready."),
+    "stop": ("gglib.cli.servers:stop", "Stop a model's server."),
+    "ps": ("gglib.cli.servers:ps", "Show what is running."),
+    "logs": ("gglib.cli.servers:logs", "Show what a model's engine has printed."),
+    "model": ("gglib.cli.models:app", "The models gglib knows: add, list, show, remove."),
+    "doctor": ("gglib.cli.doctor:doctor", "Say what is wrong here, and how to mend it."),
+    "demo": ("gglib.cli.demo:demo", "Serve a tiny model made on the spot, and ask it something."),
+}
+
+
 def make_cli() -> App:
     """Return the command line. Commands are imported when they are called."""
     app = App(
@@ -42,17 +55,8 @@ def make_cli() -> App:
         version=f"gglib {__version__}",
         help_format="plaintext",
     )
-    for name, place in {
-        "serve": "gglib.cli.serve:serve",
-        "start": "gglib.cli.servers:start",
-        "stop": "gglib.cli.servers:stop",
-        "ps": "gglib.cli.servers:ps",
-        "logs": "gglib.cli.servers:logs",
-        "model": "gglib.cli.models:app",
-        "doctor": "gglib.cli.doctor:doctor",
-        "demo": "gglib.cli.demo:demo",
-    }.items():
-        app.command(place, name=name)
+    for name, (place, summary) in _COMMANDS.items():
+        app.command(place, name=name, help=summary)
     return app
 
 

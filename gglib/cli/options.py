@@ -6,7 +6,7 @@ import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import attrs
 from cyclopts import Parameter
@@ -29,10 +29,10 @@ class Common:
     config: Path | None = None
     "The configuration file (GGLIB_CONFIG; else gglib.toml in the data directory)."
 
-    json: bool = attrs.field(default=False, metadata={})
+    json: Annotated[bool, Parameter(negative=())] = False
     "Print data as JSON."
 
-    debug: bool = False
+    debug: Annotated[bool, Parameter(negative=())] = False
     "Show the traceback of an error."
 
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 import anyio
 import attrs
 
-import gglib
+from gglib import __version__
 from gglib.bootstrap import Composition, compose
 from gglib.domain.events import GatewayStarted, GatewayStopped
 from gglib.domain.ownership import OwnerKind
@@ -95,7 +95,7 @@ async def _serve(
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(models.watch)
             tasks.start_soon(server.serve_on, listener)
-            presence.announce(address, version=gglib.__version__, started_at=parts.clock.now())
+            presence.announce(address, version=__version__, started_at=parts.clock.now())
             parts.events.emit(GatewayStarted(at=parts.clock.now(), address=address))
 
             def stop() -> None:

@@ -98,7 +98,7 @@ class ModelService:
         await self.refresh()
         model = Model(
             id=0,
-            name=name or located.suggested_name,
+            name=located.suggested_name if name is None else name,
             paths=located.paths,
             size_bytes=located.size_bytes,
             facts=located.facts,

@@ -11,10 +11,10 @@ import sys
 from pathlib import Path
 
 import anyio
-from support.engines import StubEngine
-from support.servers import model_of, open_world
 
 from gglib.domain.ownership import OwnerKind
+from support.engines import StubEngine
+from support.servers import model_of, open_world
 
 
 async def main() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, closing
@@ -10,21 +9,21 @@ from pathlib import Path
 from typing import Any, cast
 
 import psutil
-from support.contexts import RecordingSink, SystemClockForTests, make_context
-from support.engines import StubEngine
 
 from gglib.domain.config import ServerConfig
 from gglib.domain.handle import ProcessHandle
 from gglib.domain.health import ServerHealth
 from gglib.domain.model import Model, ModelDefaults
 from gglib.domain.ownership import Owner, OwnerKind, ServerRecord
-from gglib.ports.context import EngineSet
+from gglib.ports.context import AdapterContext, EngineSet
 from gglib.ports.process_runner import ProcessRunner
 from gglib.ports.server_registry import ServerRegistry
 from gglib.services.serving import ServingService
 from gglib_adapters.catalog.registry import open_sqlite_registry
 from gglib_adapters.process_table import PsutilProcessTable
 from gglib_adapters.runners.local import open_local_runner
+from support.contexts import RecordingSink, SystemClockForTests, make_context
+from support.engines import StubEngine
 
 __all__ = [
     "PointRegistry",
@@ -33,10 +32,13 @@ __all__ = [
     "child_pids",
     "line_with",
     "lives",
+    "local_context",
     "model_of",
     "open_world",
     "port_answers",
     "processes_of",
+    "stub_config",
+    "until_ready",
 ]
 
 At = Callable[[str], Awaitable[None]]
@@ -83,6 +85,24 @@ async def child_pids(runner: ProcessRunner, handle: ProcessHandle) -> list[int]:
     """Return what the stub said it started."""
     lines = [line async for line in runner.logs(handle, tail=1000)]
     return [int(line.split()[1]) for line in lines if line.startswith("child ")]
+
+
+def local_context(data_dir: Path, engine: StubEngine, **settings: Any) -> AdapterContext:
+    """Return what a local runner with that engine needs."""
+    return make_context(data_dir, name="local", engines={"stub": engine}, settings=settings)
+
+
+def stub_config(name: str = "alpha", **changes: Any) -> ServerConfig:
+    """Return a configuration for the stub."""
+    return ServerConfig(
+        model_id=1, model_name=name, model_path="/none.gguf", engine="stub", **changes
+    )
+
+
+async def until_ready(runner: ProcessRunner, handle: ProcessHandle) -> None:
+    """Return when the server is healthy."""
+    await line_with(runner, handle, "ready at")
+    assert (await runner.health(handle)).healthy
 
 
 def model_of(data_dir: Path, name: str = "alpha", **defaults: Any) -> Model:
@@ -174,12 +194,7 @@ class PointRunner(ProcessRunner):
 
     async def start(self, config: ServerConfig) -> ProcessHandle:
         handle = await self._inner.start(config)
-        # The promise of a cancelled start ends when it has returned: this one has.
-        try:
-            await self._at("spawned")
-        except BaseException:
-            os.kill(handle.pid or 0, 9)
-            raise
+        await self._at("spawned")
         return handle
 
     async def stop(self, handle: ProcessHandle) -> None:

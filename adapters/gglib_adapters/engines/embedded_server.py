@@ -2,9 +2,10 @@
 
 xllamacpp is llama.cpp's HTTP server as a Python extension; this gives it llama-server's
 command line, loopback only. The API key comes from ``LLAMA_API_KEY``. SIGTERM and SIGINT
-end it at once, whatever it is doing: with status 0 when it serves, by the signal while it
-loads. A model that cannot be loaded, or a port that cannot be bound, ends it with status 1
-and the reason on stderr; a flag it does not know with status 2.
+end it at once, whatever it is doing: by the signal while it loads and for a moment after it
+is ready, with status 0 from then on. A model that cannot be loaded, or a port that cannot
+be bound, ends it with status 1 and the reason on stderr; a flag it does not know with
+status 2.
 Source: xllamacpp 2026.10.11549.
 """
 
@@ -80,7 +81,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
             parser.add_argument(
                 *flag.spellings, dest=destination, type=flag.kind, choices=flag.choices or None
             )
-    options = parser.parse_args(list(arguments))
+    options = parser.parse_args(_joined(arguments))
     if options.host is not None and options.host not in _LOOPBACK:
         parser.error(f"--host is '{options.host}'; this server listens on loopback only")
     if not (options.help or options.version or options.model):
@@ -88,6 +89,22 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     if options.slot_save_path is not None and not os.path.isdir(options.slot_save_path):  # noqa: PTH112 - pathlib would cost its import
         parser.error(f"--slot-save-path is '{options.slot_save_path}', which is not a folder")
     return options
+
+
+def _joined(arguments: Sequence[str]) -> list[str]:
+    """Bind each value to its flag, so that one may begin with a dash, as in llama-server."""
+    valued = {
+        spelling: f"--{_destination(flag.spellings).replace('_', '-')}"
+        for flag in FLAGS
+        if flag.kind is not None
+        for spelling in flag.spellings
+    }
+    joined = []
+    remaining = iter(arguments)
+    for argument in remaining:
+        value = next(remaining, None) if argument in valued else None
+        joined.append(argument if value is None else f"{valued[argument]}={value}")
+    return joined
 
 
 def common_params(options: argparse.Namespace, environment: Mapping[str, str]) -> Any:

@@ -191,7 +191,8 @@ def _lora(line: _CommandLine, config: ServerConfig) -> None:
 
     A request that chooses none gets them all at these scales. Scale 0 is the only way to
     load and not apply: after ``--lora-init-without-apply`` such a request still gets the
-    adapters (seen in build 11434).
+    adapters. And one that chooses none after one that chose some may reuse a prompt that
+    was computed with them: zeros in the request prevent that (both seen in build 11434).
     """
     adapters = config.lora_adapters
     if not adapters:

@@ -45,11 +45,14 @@ class Checkup:
         self._probe = HttpProbe(clock=context.clock, timeout_s=timeout_s)
         self._patients: dict[str, _Patient] = {}
 
-    async def health(self, handle: ProcessHandle) -> ServerHealth:
-        """Return how the running server of ``handle`` is."""
+    async def health(self, handle: ProcessHandle, engine: str | None) -> ServerHealth:
+        """Return how the running server of ``handle`` is.
+
+        ``engine``: the name of its engine; ``None`` = read it from what the server carries.
+        """
         patient = self._patients.get(handle.server_id)
         if patient is None:
-            patient = await self._admit(handle)
+            patient = await self._admit(handle, engine)
         answer = await self._probe.probe(
             handle.base_url, path=patient.path, statuses=patient.statuses
         )
@@ -75,9 +78,8 @@ class Checkup:
         """Close the HTTP client."""
         await self._probe.aclose()
 
-    async def _admit(self, handle: ProcessHandle) -> _Patient:
-        name = None
-        if handle.pid is not None:
+    async def _admit(self, handle: ProcessHandle, name: str | None) -> _Patient:
+        if name is None and handle.pid is not None:
             name = await anyio.to_thread.run_sync(
                 identity.carried_engine, handle.pid, limiter=self._limiter
             )

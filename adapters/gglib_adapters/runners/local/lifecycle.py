@@ -191,7 +191,7 @@ class Lifecycle:
             self._logs.prune(draft.model_name, lambda: self._ids_running(draft.server_id))
         process = processes.read(pid) or Process(pid, draft.started_at, 0, pid, pid, False)
         handle = attrs.evolve(draft, pid=pid, process_started_at=process.started_at)
-        return Child(handle, process)
+        return Child(handle, process, engine.name)
 
     def _ids_running(self, newest: str) -> set[str]:
         return {newest, *self._children, *(handle.server_id for handle in self.scan())}

@@ -84,7 +84,9 @@ class LocalProcessRunner(ProcessRunner):
         if not await self.is_running(handle):
             self._checkup.forget(handle)
             raise NotRunning(handle.model_name)
-        return await self._checkup.health(handle)
+        child = self._life.child_of(handle)
+        # A process that is just being executed does not show what it carries yet.
+        return await self._checkup.health(handle, child.engine if child is not None else None)
 
     async def list_running(self) -> list[ProcessHandle]:
         """Return every server of this data directory, oldest first, whoever started it."""

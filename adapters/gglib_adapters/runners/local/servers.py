@@ -45,6 +45,7 @@ class Child:
 
     handle: ProcessHandle
     process: Process
+    engine: str
     exited: anyio.Event = attrs.field(factory=anyio.Event)
     """Set when it is dead, with ``status`` known; it is not collected yet."""
     status: int | None = None

@@ -1,0 +1,151 @@
+"""``start``, ``stop``, ``ps``, ``logs``, ``doctor``: with a gateway and without one."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+from support.commands import Home, stub_config
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    home = Home.make(tmp_path)
+    home.configure(stub_config("a", "b"), "a", "b")
+    return home
+
+
+def lives(pid: int) -> bool:
+    """Whether a process runs; what nobody has reaped does not."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_server_started_alone_runs_on_until_it_is_stopped(home: Home) -> None:
+    """It outlives the command that started it."""
+    started = home.json("start", "a")
+    assert httpx.get(f"{started['base_url']}/health", trust_env=False).status_code == 200
+    (row,) = home.json("ps")
+    assert (row["model"], row["state"], row["owner"]) == ("a", "ready", "standalone")
+    assert row["pid"] == started["pid"]
+    assert "a      ready" in home.run("ps").stdout
+    again = home.json("start", "a")
+    assert again["already"]
+    assert "ready at" in home.run("logs", "a").stdout
+    stopped = home.run("stop", "a")
+    assert (stopped.returncode, stopped.stdout) == (0, "stopped a\n")
+    assert not lives(started["pid"])
+    assert home.json("ps") == []
+
+
+def test_gateway_loads_and_unloads_for_the_commands(home: Home) -> None:
+    """With a gateway alive, the commands go through it."""
+    with home.serve() as served:
+        assert home.json("start", "a")["by"] == "gateway"
+        (row,) = home.json("ps")
+        assert (row["model"], row["owner"], row["in_flight"]) == ("a", "gateway", 0)
+        assert served.chat("a").status_code == 200
+        assert home.run("stop", "--all").stdout == "stopped a\n"
+        assert home.json("ps") == []
+
+
+def test_gateway_takes_turns_between_models(home: Home) -> None:
+    """One resident; the other's request swaps it in."""
+    with home.serve() as served:
+        assert served.chat("a").json()["model"] == "a"
+        assert served.chat("b").json()["model"] == "b"
+        assert [row["model"] for row in home.json("ps")] == ["b"]
+
+
+def test_gateway_that_ends_stops_its_servers_and_leaves_no_trace(home: Home) -> None:
+    """No process, no note, no row."""
+    with home.serve() as served:
+        served.chat("a")
+        (row,) = home.json("ps")
+        served.process.send_signal(signal.SIGTERM)
+        assert served.process.wait(20) == 0
+    assert not lives(row["pid"])
+    assert home.json("ps") == []
+    assert not (home.path / "gateway.json").exists()
+
+
+def test_gateway_killed_leaves_nothing_that_the_next_does_not_find(home: Home) -> None:
+    """Its server lives on, and is dealt with at the next start."""
+    with home.serve() as served:
+        served.chat("a")
+        (row,) = home.json("ps")
+        served.process.kill()
+        served.process.wait(20)
+    assert lives(row["pid"])
+    doctor = home.run("doctor")
+    assert "its owner is gone" in doctor.stdout
+    with home.serve() as served:
+        assert home.json("ps") == []
+        assert not lives(row["pid"])
+        assert served.chat("a").status_code == 200
+
+
+def test_model_added_while_the_gateway_serves_is_served(home: Home, tmp_path: Path) -> None:
+    """No restart: another process's change is seen."""
+    from gglib.services.demo.tiny_gguf import tiny_gguf
+
+    path = tmp_path / "late.gguf"
+    path.write_bytes(tiny_gguf())
+    with home.serve() as served:
+        assert served.chat("late").status_code == 404
+        home.run("model", "add", str(path))
+        with served.client() as client:
+            assert client.get("/v1/models/late").status_code == 200
+
+
+def test_doctor_tells_what_it_has_looked_at(home: Home) -> None:
+    """As text and as data; a healthy place exits with 0."""
+    done = home.run("doctor")
+    assert done.returncode == 0, done.stdout
+    for subject in ("versions", "configuration", "data directory", "models", "engine", "gateway"):
+        assert subject in done.stdout
+    findings = home.json("doctor")
+    assert {finding["state"] for finding in findings} <= {"ok", "warning"}
+
+
+def test_doctor_finds_what_is_broken(home: Home) -> None:
+    """Each finding with its fix."""
+    (home.path / "a.gguf").unlink()
+    home.path.chmod(0o755)
+    done = home.run("doctor")
+    assert "the file of a is gone" in done.stdout
+    assert f"chmod 700 {home.path}" in done.stdout
+    home.configure("[gatewy]\n")
+    done = home.run("doctor")
+    assert (done.returncode, "gatewy" in done.stdout) == (1, True)
+
+
+def test_gateway_note_is_private(home: Home) -> None:
+    """The token in it administers the gateway."""
+    with home.serve():
+        assert (home.path / "gateway.json").stat().st_mode & 0o077 == 0
+
+
+def test_interrupted_command_ends_with_130(home: Home) -> None:
+    """Ctrl-C is no error."""
+    home.configure(stub_config("a", load_s=60.0), "a")
+    import subprocess
+
+    from support.commands import gglib
+
+    process = subprocess.Popen(
+        [gglib(), "start", "a"], env=dict(home.environment), stderr=subprocess.PIPE, text=True
+    )
+    while not home.run("logs", "a").stdout:
+        assert process.poll() is None
+    os.kill(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    assert home.json("ps") == []

@@ -1,0 +1,539 @@
+"""Settings: layers, strictness, and where each value comes from."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+from gglib.domain.inference import InferenceConfig
+from gglib.domain.model import SERVER_DEFAULT_FIELDS, Profile
+from gglib.errors import ConfigurationError
+from gglib.settings import GatewaySettings, LoadedSettings, load_settings
+
+
+def write(folder: Path, text: str, name: str = "gglib.toml") -> Path:
+    """Write a settings file, private to its owner."""
+    path = folder / name
+    path.write_text(textwrap.dedent(text))
+    path.chmod(0o600)
+    return path
+
+
+def load(
+    folder: Path,
+    text: str | None = None,
+    *,
+    flags: Mapping[str, Any] | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> LoadedSettings:
+    """Load with ``folder`` as the data directory, and ``text`` as its file."""
+    if text is not None:
+        write(folder, text)
+    return load_settings(flags={"data_dir": folder, **(flags or {})}, environ=environ or {})
+
+
+def failure(folder: Path, text: str, **more: Any) -> ConfigurationError:
+    """Return the error that ``text`` leads to."""
+    with pytest.raises(ConfigurationError) as caught:
+        load(folder, text, **more)
+    return caught.value
+
+
+def test_nothing_said_gives_the_defaults(tmp_path: Path) -> None:
+    """Without flags, variables and file, everything is as documented."""
+    loaded = load(tmp_path)
+    assert loaded.settings.gateway == GatewaySettings()
+    assert loaded.settings.config_file is None
+    assert loaded.settings.data_dir == tmp_path
+    assert not (loaded.settings.models or loaded.settings.engines or loaded.settings.runners)
+    assert {loaded.sources[f"gateway.{field.name}"] for field in attrs.fields(GatewaySettings)} == {
+        "default"
+    }
+
+
+def test_example_of_the_specification_is_understood(tmp_path: Path) -> None:
+    """The sections that exist now carry what they say."""
+    settings = load(
+        tmp_path,
+        """
+        [gateway]
+        host = "127.0.0.1"
+        port = 8081
+
+        [engines.stub]                # a `command` engine
+        command = ["python3", "/srv/stub.py", "--port", "{port}", "--name", "{model_name}"]
+        health_path = "/health"
+
+        [runners.local]
+        grace_s = 5
+
+        [models.alpha]
+        path = "/srv/models/alpha.gguf"
+        engine = "stub"
+        aliases = ["a"]
+        context_size = 8192
+        ttl_s = 300
+        concurrency_limit = 10
+        memory_bytes = 2_000_000_000
+
+        [models.alpha.inference]
+        temperature = 0.5
+
+        [models.alpha.profiles.precise]
+        temperature = 0
+        stop = ["END"]
+        """,
+    ).settings
+    assert settings.gateway.port == 8081
+    assert settings.engines["stub"]["health_path"] == "/health"
+    assert settings.runners["local"] == {"grace_s": 5}
+    alpha = settings.models["alpha"]
+    assert (alpha.path, alpha.engine, alpha.aliases) == (
+        Path("/srv/models/alpha.gguf"),
+        "stub",
+        ("a",),
+    )
+    assert alpha.server == {"context_size": 8192}
+    assert (alpha.ttl_s, alpha.concurrency_limit, alpha.memory_bytes) == (300, 10, 2_000_000_000)
+    assert alpha.inference == InferenceConfig(temperature=0.5)
+    assert alpha.profiles == (
+        Profile(name="precise", inference=InferenceConfig(temperature=0, stop=("END",))),
+    )
+
+
+LAYERS = [
+    ({}, {}, "", 8080, "default"),
+    ({}, {}, "[gateway]\nport = 1", 1, "file {file}:2"),
+    ({}, {"GGLIB_GATEWAY_PORT": "2"}, "[gateway]\nport = 1", 2, "environment GGLIB_GATEWAY_PORT"),
+    ({"gateway.port": 3}, {"GGLIB_GATEWAY_PORT": "2"}, "[gateway]\nport = 1", 3, "flag --port"),
+    ({}, {"GGLIB_GATEWAY_PORT": ""}, "[gateway]\nport = 1", 1, "file {file}:2"),
+]
+
+
+@pytest.mark.parametrize(("flags", "environ", "text", "port", "source"), LAYERS)
+def test_stronger_layer_wins_and_is_named(
+    tmp_path: Path,
+    flags: dict[str, Any],
+    environ: dict[str, str],
+    text: str,
+    port: int,
+    source: str,
+) -> None:
+    """Flags over environment over file over defaults; the source tells which it was."""
+    loaded = load(tmp_path, text, flags=flags, environ=environ)
+    assert loaded.settings.gateway.port == port
+    assert loaded.sources["gateway.port"] == source.format(file=tmp_path / "gglib.toml")
+
+
+def test_source_of_a_declared_value_is_its_line(tmp_path: Path) -> None:
+    """`config show` can name the line of everything the file says."""
+    path = tmp_path / "gglib.toml"
+    sources = load(tmp_path, '\n[models."qwen:7b"]\npath = "q"\n\nttl_s = 4\n').sources
+    assert sources['models."qwen:7b".path'] == f"file {path}:3"
+    assert sources['models."qwen:7b".ttl_s'] == f"file {path}:5"
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "expected"),
+    [
+        ("HOST", "::1", {"host": "::1"}),
+        ("QUEUE_LIMIT", "7", {"queue_limit": 7}),
+        ("KEEP_ALIVE_S", "1.5", {"keep_alive_s": 1.5}),
+        ("INSECURE", "Yes", {"insecure": True}),
+        ("INSECURE", "0", {"insecure": False}),
+        ("SILENCE_TIMEOUT_S", "none", {"silence_timeout_s": None}),
+        ("SILENCE_TIMEOUT_S", "0", {"silence_timeout_s": None}),
+        ("API_KEYS", "one, two,", {"api_keys": ("one", "two")}),
+        ("ALLOWED_HOSTS", "a.example", {"allowed_hosts": ("a.example",)}),
+    ],
+)
+def test_variable_is_read_by_its_fields_kind(
+    tmp_path: Path, variable: str, text: str, expected: dict[str, Any]
+) -> None:
+    """Text becomes the number, truth or list that the field holds."""
+    gateway = load(tmp_path, environ={f"GGLIB_GATEWAY_{variable}": text}).settings.gateway
+    assert gateway == GatewaySettings(**expected)
+
+
+@pytest.mark.parametrize(
+    ("environ", "source", "part"),
+    [
+        (
+            {"GGLIB_GATEWAY_PORT": "http"},
+            "GGLIB_GATEWAY_PORT",
+            "'http'; expected an integer from 0",
+        ),
+        ({"GGLIB_GATEWAY_PORT": "70000"}, "GGLIB_GATEWAY_PORT", "70000; expected"),
+        ({"GGLIB_GATEWAY_INSECURE": "maybe"}, "GGLIB_GATEWAY_INSECURE", "expected true or false"),
+        ({"GGLIB_GATEWAY_KEEP_ALIVE_S": "nan"}, "GGLIB_GATEWAY_KEEP_ALIVE_S", "above 0"),
+        ({"GGLIB_GATEWAY_KEEP_ALIVE_S": "none"}, "GGLIB_GATEWAY_KEEP_ALIVE_S", "'none'"),
+        ({"GGLIB_GATEWAY_PROT": "1"}, "environment", "did you mean 'GGLIB_GATEWAY_PORT'?"),
+        ({"GGLIB_GATEWAY_API_KEY": "s"}, "environment", "did you mean 'GGLIB_GATEWAY_API_KEYS'?"),
+        ({"GGLIB_GATEWAY_port": "1"}, "environment", "unknown variable 'GGLIB_GATEWAY_port'"),
+        ({"GGLIB_HOME": "a\0b"}, "GGLIB_HOME", "is not a path"),
+        ({"GGLIB_HOME": "~no-such-user-here/x"}, "GGLIB_HOME", "home"),
+        ({"GGLIB_CONFIG": "/no/such/file.toml"}, "/no/such/file.toml", "no such file"),
+    ],
+)
+def test_wrong_variable_is_named(environ: dict[str, str], source: str, part: str) -> None:
+    """An error names the variable, its value and what would be right."""
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(flags={}, environ=environ)
+    assert caught.value.source == source
+    assert part in str(caught.value)
+
+
+def test_variables_of_other_parts_are_left_alone(tmp_path: Path) -> None:
+    """Engines and servers read variables of their own."""
+    environ = {
+        "GGLIB_LLAMA_SERVER": "/bin/x",
+        "GGLIB_SERVER_ID": "1",
+        "GGLIB_REQUIRE": "engine",
+        "HOME": "/",
+    }
+    assert load(tmp_path, environ=environ).settings.gateway == GatewaySettings()
+
+
+def test_wrong_flag_is_named(tmp_path: Path) -> None:
+    """A flag's error names the flag as it was typed."""
+    with pytest.raises(ConfigurationError) as caught:
+        load(tmp_path, flags={"gateway.queue_limit": -1})
+    assert str(caught.value) == (
+        "--queue-limit: gateway.queue_limit is -1; expected an integer of 0 or more"
+    )
+
+
+def test_unknown_flag_is_refused(tmp_path: Path) -> None:
+    """A flag that sets nothing is a mistake, not a no-op."""
+    with pytest.raises(ConfigurationError, match=r"unknown key 'gateway\.prt'"):
+        load(tmp_path, flags={"gateway.prt": 1})
+
+
+def test_data_directory_comes_from_flag_then_variable_then_platform(tmp_path: Path) -> None:
+    """--data-dir over GGLIB_HOME over the platform's own place."""
+    environ = {"GGLIB_HOME": str(tmp_path / "variable")}
+    flags = {"data_dir": tmp_path / "flag"}
+    by_flag = load_settings(flags=flags, environ=environ)
+    by_variable = load_settings(flags={}, environ=environ)
+    by_default = load_settings(flags={}, environ={"GGLIB_HOME": ""})
+    assert (by_flag.settings.data_dir, by_flag.sources["data_dir"]) == (
+        tmp_path / "flag",
+        "flag --data-dir",
+    )
+    assert (by_variable.settings.data_dir, by_variable.sources["data_dir"]) == (
+        tmp_path / "variable",
+        "environment GGLIB_HOME",
+    )
+    assert by_default.settings.data_dir.name == "gglib"
+    assert by_default.sources["data_dir"] == "default"
+
+
+def test_data_directory_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is remembered does not depend on the folder of the day, or on the tilde."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert load_settings(flags={"data_dir": "d"}, environ={}).settings.data_dir == tmp_path / "d"
+    found = load_settings(flags={}, environ={"GGLIB_HOME": "~/d"}).settings.data_dir
+    assert found == tmp_path / "home" / "d"
+
+
+def test_file_comes_from_flag_then_variable_then_data_directory(tmp_path: Path) -> None:
+    """--config over GGLIB_CONFIG over gglib.toml; the others are not read."""
+    by_flag = write(tmp_path, "[gateway]\nport = 1", "flag.toml")
+    by_variable = write(tmp_path, "[gateway]\nport = 2", "variable.toml")
+    environ = {"GGLIB_CONFIG": str(by_variable)}
+    found = load(tmp_path, "broken", flags={"config": by_flag}, environ=environ)
+    assert (found.settings.gateway.port, found.settings.config_file) == (1, by_flag)
+    found = load(tmp_path, environ=environ)
+    assert (found.settings.gateway.port, found.settings.config_file) == (2, by_variable)
+    found = load(tmp_path, "[gateway]\nport = 3")
+    assert (found.settings.gateway.port, found.settings.config_file) == (
+        3,
+        tmp_path / "gglib.toml",
+    )
+
+
+def test_paths_of_models_belong_to_the_files_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Relative paths start where the file is; the tilde is a home; absolute ones stay."""
+    monkeypatch.setenv("HOME", "/home/somebody")
+    settings = load(
+        tmp_path,
+        """
+        models.a = { path = "sub/a.gguf", mmproj_path = "p.gguf", slot_save_path = "/kv" }
+        models.b.path = "~/b.gguf"
+        """,
+    ).settings
+    assert settings.models["a"].path == tmp_path / "sub/a.gguf"
+    assert settings.models["a"].server == {
+        "mmproj_path": str(tmp_path / "p.gguf"),
+        "slot_save_path": "/kv",
+    }
+    assert settings.models["b"].path == Path("/home/somebody/b.gguf")
+
+
+def test_every_server_field_may_be_declared(tmp_path: Path) -> None:
+    """Each field that a model may set for its servers is a key of its table."""
+    text = """
+        [models.a]
+        path = "a"
+        base_port = 9000
+        port = 9001
+        context_size = 1
+        gpu_layers = 0
+        jinja = true
+        reasoning_format = "auto"
+        reasoning_budget = 0
+        spec_draft_n_max = 2
+        spec_draft_p_min = 0.5
+        threads = 1
+        batch_size = 1
+        ubatch_size = 1
+        parallel = 1
+        seed = 1
+        flash_attention = "on"
+        mlock = true
+        mmap = false
+        cache_type_k = "q8_0"
+        cache_type_v = "q8_0"
+        embeddings = true
+        pooling = "mean"
+        mmproj_path = "/m"
+        slot_save_path = "/s"
+        cache_ram_mib = 1
+        extra_args = ["--x"]
+        environment = { A = "b" }
+        """
+    assert set(load(tmp_path, text).settings.models["a"].server) == set(SERVER_DEFAULT_FIELDS)
+
+
+BROKEN = {
+    "unknown section": ("[gatway]", 1, "unknown key 'gatway'; did you mean 'gateway'?"),
+    "section of later": ("\n[routing]\n", 2, "known here: engines, gateway, models, runners"),
+    "unknown gateway key": (
+        "[gateway]\nhost = 'a'\nprot = 1",
+        3,
+        "[gateway] unknown key 'prot'; did you mean 'port'?",
+    ),
+    "gateway of a wrong type": (
+        "[gateway]\n\nport = '1'",
+        3,
+        "gateway.port is '1'; expected an int",
+    ),
+    "gateway out of range": ("gateway.port = 70_000", 1, "gateway.port is 70000"),
+    "truth as text": ("[gateway]\ninsecure = 'no'", 2, "expected true or false"),
+    "list as text": ("[gateway]\nallowed_hosts = 'a'", 2, "expected a list of texts"),
+    "no time": ("[gateway]\nsilence_timeout_s = false", 2, "silence_timeout_s is False"),
+    "section that is no table": ("gateway = 1", 1, "gateway is 1; expected a table, [gateway]"),
+    "engine that is no table": ("[engines]\nx = 'y'", 2, "engines.x is 'y'; expected a table"),
+    "models that are a list": ("[[models]]\npath = 'a'", 1, "expected a table, [models]"),
+    "model that is no table": ("[models]\na = 'a.gguf'", 2, "models.a is 'a.gguf'; expected a t"),
+    "unknown model key": (
+        "[models.a]\npath = 'a'\n\n# comment\ncontext_sise = 4",
+        5,
+        "[models.a] unknown key 'context_sise'; did you mean 'context_size'?",
+    ),
+    "model without path": ("\n[models.a]\npinned = true", 2, "[models.a] needs a path"),
+    "path of a wrong type": ("[models.a]\npath = 5", 2, "models.a.path is 5; expected the path"),
+    "path of nobody": ("[models.a]\npath = '~no-such-user-here/x'", 2, "models.a.path is '~no"),
+    "server value out of range": (
+        "[models.a]\npath = 'a'\ncontext_size = -1",
+        3,
+        "models.a: context_size is -1; expected an integer of 1 or more",
+    ),
+    "environment of numbers": (
+        "[models.a]\npath = 'a'\n[models.a.environment]\nA = 1",
+        3,
+        "environment[A] is 1",
+    ),
+    "arguments as text": ("[models.a]\npath = 'a'\nextra_args = '-x'", 3, "expected a list"),
+    "time to live below -1": ("[models.a]\npath = 'a'\nttl_s = -2", 3, "ttl_s is -2"),
+    "pinned as text": ("[models.a]\npath = 'a'\npinned = 'no'", 3, "expected true or false"),
+    "name that cannot be one": ("[models.'../a']\npath = 'a'", 1, "model_name is '../a'"),
+    "alias that cannot be one": ("[models.a]\npath = 'a'\naliases = ['/']", 3, "aliases is '/'"),
+    "alias as text": ("[models.a]\npath = 'a'\naliases = 'b'", 3, "expected a list of texts"),
+    "alias of two": (
+        "[models.a]\npath = 'a'\naliases = ['x']\n[models.b]\npath = 'b'\naliases = ['x']",
+        6,
+        "the alias 'x' is taken by model 'a'",
+    ),
+    "alias that is a name": (
+        "[models.a]\npath = 'a'\naliases = ['b']\n[models.b]\npath = 'b'",
+        3,
+        "the alias 'b' is taken by model 'b'",
+    ),
+    "alias that is its own name": (
+        "[models.a]\npath = 'a'\naliases = ['a']",
+        3,
+        "the alias 'a' is taken by model 'a'",
+    ),
+    "unknown sampling key": (
+        "[models.a]\npath = 'a'\n[models.a.inference]\ntemprature = 1",
+        4,
+        "did you mean 'temperature'?",
+    ),
+    "sampling out of range": (
+        "[models.a]\npath = 'a'\n[models.a.profiles.p]\ntop_p = 2",
+        4,
+        "models.a.profiles.p: top_p is 2; expected a number from 0 to 1",
+    ),
+    "profile that is no table": ("[models.a]\npath='a'\nprofiles.p = 1", 3, "profiles.p is 1"),
+    "profile of a wrong name": (
+        "[models.a]\npath = 'a'\n[models.a.profiles.'-p']",
+        3,
+        "name is '-p'",
+    ),
+    "syntax": ("[gateway]\nport = 1\nhost = = 2", 3, "not TOML: Invalid value"),
+    "syntax at the end": ("[gateway]\nhost = '''a", 2, "not TOML: "),
+    "same key twice": ("[gateway]\nport = 1\nport = 2", 3, "not TOML: Cannot overwrite"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_wrong_file_is_refused_with_its_line(tmp_path: Path, case: str) -> None:
+    """Every mistake names the file, the line, and what would be right."""
+    text, line, part = BROKEN[case]
+    error = failure(tmp_path, text)
+    assert part in error.message
+    assert (error.source, error.line) == (str(tmp_path / "gglib.toml"), line)
+
+
+def test_deep_nesting_is_refused(tmp_path: Path) -> None:
+    """A file that would exhaust the stack is an error like any other."""
+    assert "nested too deeply" in str(failure(tmp_path, f"x = {'[' * 100_000}"))
+
+
+def test_text_that_is_not_unicode_is_refused_with_its_line(tmp_path: Path) -> None:
+    """Bytes that are not UTF-8 are found by line."""
+    (tmp_path / "gglib.toml").write_bytes(b"[gateway]\nhost = '\xff'")
+    with pytest.raises(ConfigurationError) as caught:
+        load(tmp_path)
+    assert (caught.value.message, caught.value.line) == ("not UTF-8", 2)
+
+
+def test_file_of_another_system_is_read(tmp_path: Path) -> None:
+    """A byte order mark and carriage returns do not move the lines."""
+    (tmp_path / "gglib.toml").write_bytes(b"\xef\xbb\xbf[gateway]\r\n\r\nport = 'x'\r\n")
+    with pytest.raises(ConfigurationError) as caught:
+        load(tmp_path)
+    assert caught.value.line == 3
+
+
+def test_file_that_is_none_is_refused(tmp_path: Path) -> None:
+    """A folder, a pipe, a dangling link and an endless file are refused without waiting."""
+    pipe, link, large = (tmp_path / name for name in ("pipe", "link", "large"))
+    os.mkfifo(pipe)
+    link.symlink_to(tmp_path / "gone")
+    large.touch()
+    os.truncate(large, 5 << 20)
+    for path, reason in (
+        (tmp_path, "a directory, not a file"),
+        (pipe, "not a file"),
+        (link, "no such file"),
+        (large, "larger than 4 MiB"),
+        (tmp_path / "large" / "x", "cannot be read: Not a directory"),
+    ):
+        with pytest.raises(ConfigurationError) as caught:
+            load(tmp_path, flags={"config": path})
+        assert (caught.value.message, caught.value.source) == (reason, str(path))
+
+
+def test_link_to_nowhere_in_the_data_directory_is_an_error(tmp_path: Path) -> None:
+    """A file that is meant to be there is not silently left out."""
+    (tmp_path / "gglib.toml").symlink_to(tmp_path / "gone")
+    with pytest.raises(ConfigurationError, match="no such file"):
+        load(tmp_path)
+
+
+def test_data_directory_that_cannot_be_entered_is_an_error(tmp_path: Path) -> None:
+    """Where nobody can look, nobody may conclude that there is no file."""
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(ConfigurationError, match="cannot be read: Too many levels"):
+        load(tmp_path / "loop")
+
+
+def test_secret_is_kept_out_of_messages_and_representations(tmp_path: Path) -> None:
+    """Neither an error nor a printed setting shows a key."""
+    environ = {"GGLIB_GATEWAY_API_KEYS": "hush-hush\x07,x"}
+    with pytest.raises(ConfigurationError) as caught:
+        load(tmp_path, environ=environ)
+    assert "hush" not in str(caught.value)
+    assert "hush" not in str(failure(tmp_path, "[gateway]\napi_keys = 'hush'"))
+    assert "hush" not in repr(GatewaySettings(api_keys=("hush",)))
+
+
+RUNS_CODE = [
+    "[engines.x]\ncommand = ['y']",
+    "[runners.x]\nhost = 'y'",
+    "[models.a]\npath = 'a'\nengine = 'x'",
+    "[models.a]\npath = 'a'\nextra_args = ['--x']",
+    "[models.a]\npath = 'a'\nenvironment = { A = 'b' }",
+]
+
+
+@pytest.mark.parametrize("text", RUNS_CODE)
+def test_file_that_runs_code_and_that_others_can_write_is_refused(
+    tmp_path: Path, text: str
+) -> None:
+    """Who can write what gglib runs can run anything as its user."""
+    path = write(tmp_path, text)
+    path.chmod(0o602)
+    with pytest.raises(ConfigurationError, match="others can write is refused; chmod go-w"):
+        load(tmp_path)
+    path.chmod(0o644)
+    assert load(tmp_path).settings.config_file == path
+
+
+def test_file_that_runs_nothing_may_be_writable(tmp_path: Path) -> None:
+    """A port number cannot hurt."""
+    write(tmp_path, "[gateway]\nport = 1\n[models.a]\npath = 'a'").chmod(0o666)
+    assert load(tmp_path).settings.gateway.port == 1
+
+
+def test_file_in_a_folder_that_others_can_write_is_refused(tmp_path: Path) -> None:
+    """Another file can be put in its place; not where the folder is sticky."""
+    folder = tmp_path / "open"
+    folder.mkdir()
+    write(folder, RUNS_CODE[0])
+    folder.chmod(0o777)
+    with pytest.raises(ConfigurationError, match="others can write"):
+        load(folder)
+    folder.chmod(0o1777)
+    assert "x" in load(folder).settings.engines
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+@pytest.mark.parametrize(("group", "refused"), [(0, False), (1, True), (54_321, True)])
+def test_group_that_can_write_matters_unless_it_is_the_owners_own(
+    tmp_path: Path, group: int, refused: bool
+) -> None:
+    """Where each user has a group of his own, 0664 is private; any other group is others."""
+    path = write(tmp_path, RUNS_CODE[0])
+    os.chown(path, 0, group)
+    path.chmod(0o660)
+    if refused:
+        with pytest.raises(ConfigurationError, match="others can write"):
+            load(tmp_path)
+    else:
+        assert "x" in load(tmp_path).settings.engines
+
+
+def test_settings_import_stays_light() -> None:
+    """Every command imports settings: nothing heavy comes with them."""
+    heavy = ["cattrs", "httpx", "structlog", "tomllib", "platformdirs", "anyio", "asyncio"]
+    code = f"import sys, gglib.settings; print([m for m in {heavy} if m in sys.modules])"
+    # A measured child would import what its measurer needs.
+    environ = {key: value for key, value in os.environ.items() if not key.startswith("COVERAGE")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environ
+    )
+    assert done.stdout.strip() == "[]"
