@@ -63,8 +63,10 @@ class GatewayProtocol(HttpToolsProtocol):
         self._first_read_bytes = 0
         self._head_bytes_unfinished = 0
         self._discarded_bytes = 0
+        self._moved = True
+        """Whether a wait for the client began, or went on, since the last check: a mark that
+        costs nothing, made a time by the check."""
         self._since = 0.0
-        """When the present wait for the client began."""
         self._write_paused_since: float | None = None
         self._deaf = False
         """Whether nothing more is parsed: the connection ends after its last answer."""
@@ -74,13 +76,15 @@ class GatewayProtocol(HttpToolsProtocol):
         self._origin: bytes | None = None
         self._authorization: bytes | None = None
         self._content_length: int | None = None
+        self.last_headers: list[tuple[bytes, bytes]] = []
+        """Of the last relayed request; and what of them was sent on."""
+        self.last_headers_sent_on = b""
         self._admitted: tuple[bytes | None, bytes | None, bytes | None] | None = None
 
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._since = self.loop.time()
 
     def connection_lost(self, exc: Exception | None) -> None:
         turns = [self._active, *self._queue]
@@ -104,7 +108,7 @@ class GatewayProtocol(HttpToolsProtocol):
         if phase == _HEAD:
             self._head_bytes_unfinished += len(data)
         elif phase == _BODY:
-            self._since = self.loop.time()
+            self._moved = True
         self._read_bytes = len(data)
         try:
             self.parser.feed_data(data)
@@ -134,12 +138,13 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         self._phase = _HEAD
-        self._since = self.loop.time()
+        self._moved = True
         self._head_bytes_unfinished = 0
         self._first_read_bytes = self._read_bytes
         self._discarded_bytes = 0
         self.url = b""
         self.headers = []
+        self.noted: list[tuple[bytes, bytes]] = []
         self.expect_100_continue = False
         self._host = self._origin = self._authorization = None
         self._content_length = None
@@ -151,9 +156,11 @@ class GatewayProtocol(HttpToolsProtocol):
         name = name.lower()
         if name in _NOTED:
             self._note(name, value)
-        self.headers.append((name, value))
+        else:
+            self.headers.append((name, value))
 
     def _note(self, name: bytes, value: bytes) -> None:
+        self.noted.append((name, value))
         if name == b"host":
             if self._host is not None:
                 raise InvalidRequest("the request has two Host headers")
@@ -173,7 +180,7 @@ class GatewayProtocol(HttpToolsProtocol):
         # What comes as a trailer is nobody's header.
         self.headers = []
         if self._head_bytes_unfinished + self._first_read_bytes > self._limits.max_header_bytes:
-            head_bytes = sum(len(name) + len(value) + 4 for name, value in headers)
+            head_bytes = sum(len(name) + len(value) + 4 for name, value in headers + self.noted)
             if head_bytes + len(self.url) > self._limits.max_header_bytes:
                 self._refuse_head()
         if self._deaf:
@@ -275,11 +282,12 @@ class GatewayProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         self.server_state.total_requests += 1
         self._active = None
-        self._since = self.loop.time()
+        self._moved = True
         if self.transport.is_closing() or self._lingering_since is not None:
             self._queue.clear()
             return
-        self.flow.resume_reading()
+        if self.flow.read_paused:
+            self.flow.resume_reading()
         if self._queue:
             self._pump()
         elif self._deaf:
@@ -309,6 +317,9 @@ class GatewayProtocol(HttpToolsProtocol):
             if now - self._write_paused_since > limits.stall_timeout_s:
                 self.transport.abort()
             return
+        if self._moved:
+            self._moved = False
+            self._since = now
         waited_s = now - self._since
         if self._deaf:
             pass
@@ -345,7 +356,7 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def _activate(self, turn: Turn | RequestResponseCycle) -> None:
         self._active = turn
-        self._since = self.loop.time()
+        self._moved = True
         if isinstance(turn, Turn):
             turn.activate()
             return
@@ -375,7 +386,7 @@ class GatewayProtocol(HttpToolsProtocol):
                 "path": path,
                 "raw_path": raw_path,
                 "query_string": query or b"",
-                "headers": headers,
+                "headers": self.noted + headers,
                 "state": self.app_state.copy(),
             },
             transport=self.transport,

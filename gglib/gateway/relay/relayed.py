@@ -12,14 +12,14 @@ from gglib.errors import EngineDied, GglibError, InvalidRequest
 from gglib.gateway.problems import error_object
 from gglib.gateway.relay.body import RequestedModel, read_requested_model, with_model
 from gglib.gateway.relay.turns import Turn
-from gglib.gateway.relay.upstream import UpstreamConnection, UpstreamPool
+from gglib.gateway.relay.upstream import AnswerHead, UpstreamConnection, UpstreamPool
 from gglib.gateway.relay.wire import (
     CONTINUE,
     LAST_CHUNK,
     REQUEST_HEADERS_KEPT_HERE,
-    RESPONSE_HEADERS_KEPT_THERE,
     STATUS_LINES,
     chunk,
+    travelling,
 )
 from gglib.services.routing.router import Lease
 
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from gglib.gateway.relay.connection import GatewayProtocol
 
 __all__ = ["RelayTurn"]
-
-_EVENT_STREAM = b"text/event-stream"
 
 
 class RelayTurn(Turn):
@@ -171,32 +169,36 @@ class RelayTurn(Turn):
         upstream.send(self, self._request_head(pool, len(body)), body)
 
     def _request_head(self, pool: UpstreamPool, length: int) -> bytes:
-        parts = [b"POST ", self._target, pool.request_head_tail]
-        named = _named_by_connection(self._headers)
-        for name, value in self._headers:
-            if name not in REQUEST_HEADERS_KEPT_HERE and name not in named:
-                parts += (name, b": ", value, b"\r\n")
-        parts += (b"x-request-id: ", self._request_id, b"\r\ncontent-length: %d\r\n\r\n" % length)
-        return b"".join(parts)
+        return b"".join(
+            (
+                b"POST ",
+                self._target,
+                pool.request_head_tail,
+                self._connection_headers(),
+                b"x-request-id: ",
+                self._request_id,
+                b"\r\ncontent-length: %d\r\n\r\n" % length,
+            )
+        )
+
+    def _connection_headers(self) -> bytes:
+        """Return the client's headers that travel. A client sends the same ones every time."""
+        connection, headers = self.connection, self._headers
+        if headers != connection.last_headers:
+            connection.last_headers_sent_on = travelling(headers, REQUEST_HEADERS_KEPT_HERE)
+            connection.last_headers = headers
+        return connection.last_headers_sent_on
 
     # The engine's answer (AnswerSink)
 
-    def answer_started(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+    def answer_started(self, status: int, length: bytes | None, head: AnswerHead) -> None:
         out = self._out
-        out.append(STATUS_LINES.get(status, STATUS_LINES[502]))
-        framed = encoded = False
-        named = _named_by_connection(headers)
-        for name, value in headers:
-            if name in RESPONSE_HEADERS_KEPT_THERE or name in named:
-                encoded = encoded or name == b"transfer-encoding"
-                continue
-            if name == b"content-length":
-                framed = True
-            elif name == b"content-type":
-                self._is_event_stream = value.startswith(_EVENT_STREAM)
-            out += (name, b": ", value, b"\r\n")
-        if not framed and status not in {204, 304}:
-            self._close_delimited = not encoded
+        out += (STATUS_LINES.get(status, STATUS_LINES[502]), head.travelling)
+        self._is_event_stream = head.is_event_stream
+        if length is not None:
+            out += (b"content-length: ", length, b"\r\n")
+        elif status not in {204, 304}:
+            self._close_delimited = not head.is_encoded
             if self._http_1_0:
                 self.keep_alive = False
             else:
@@ -354,20 +356,8 @@ class RelayTurn(Turn):
                 )
 
 
-def _named_by_connection(headers: list[tuple[bytes, bytes]]) -> frozenset[bytes]:
-    """Return the headers that a Connection header declares hop-by-hop."""
-    for name, value in headers:
-        if name == b"connection" and value.lower() not in _PLAIN:
-            return frozenset(token.strip().lower() for token in value.split(b","))
-    return _NOTHING
-
-
 def _request_id(headers: list[tuple[bytes, bytes]]) -> bytes | None:
     for name, value in headers:
         if name == b"x-request-id" and 0 < len(value) <= 200 and value.isascii():
             return value
     return None
-
-
-_NOTHING: frozenset[bytes] = frozenset()
-_PLAIN = frozenset({b"keep-alive", b"close"})

@@ -12,6 +12,7 @@ __all__ = [
     "RESPONSE_HEADERS_KEPT_THERE",
     "STATUS_LINES",
     "chunk",
+    "travelling",
     "whole_answer",
 ]
 
@@ -74,6 +75,25 @@ def _status_line(status: int) -> bytes:
 
 
 STATUS_LINES = {status: _status_line(status) for status in range(100, 1000)}
+
+
+def travelling(headers: list[tuple[bytes, bytes]], kept: frozenset[bytes]) -> bytes:
+    """Return the header lines that go on to the other side.
+
+    Neither those in ``kept`` nor those that a Connection header declares hop-by-hop. Names
+    are in lower case.
+    """
+    named = [
+        token.strip().lower()
+        for name, value in headers
+        if name == b"connection"
+        for token in value.split(b",")
+    ]
+    return b"".join(
+        b"%b: %b\r\n" % (name, value)
+        for name, value in headers
+        if name not in kept and name not in named
+    )
 
 
 def chunk(data: bytes) -> bytes:
