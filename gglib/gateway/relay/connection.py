@@ -32,7 +32,17 @@ _QUEUED_BODY_BYTES = 64 * 1024
 _BETWEEN, _HEAD, _BODY = 0, 1, 2
 
 #: Request headers that decide something here.
-_NOTED = frozenset({b"host", b"authorization", b"origin", b"content-length", b"expect"})
+_NOTED = frozenset(
+    {
+        b"authorization",
+        b"content-length",
+        b"expect",
+        b"host",
+        b"origin",
+        b"transfer-encoding",
+        b"x-request-id",
+    }
+)
 
 #: Targets that need no parsing.
 _PLAIN_TARGETS = {path.encode(): path for path in RELAYED_PATHS}
@@ -72,10 +82,7 @@ class GatewayProtocol(HttpToolsProtocol):
         """Whether nothing more is parsed: the connection ends after its last answer."""
         self._lingering_since: float | None = None
         self._closing = False
-        self._host: bytes | None = None
-        self._origin: bytes | None = None
-        self._authorization: bytes | None = None
-        self._content_length: int | None = None
+        self._noted: dict[bytes, bytes] = {}
         self.last_headers: list[tuple[bytes, bytes]] = []
         """Of the last relayed request; and what of them was sent on."""
         self.last_headers_sent_on = b""
@@ -144,43 +151,28 @@ class GatewayProtocol(HttpToolsProtocol):
         self._discarded_bytes = 0
         self.url = b""
         self.headers = []
-        self.noted: list[tuple[bytes, bytes]] = []
-        self.expect_100_continue = False
-        self._host = self._origin = self._authorization = None
-        self._content_length = None
+        self._noted = {}
 
     def on_url(self, url: bytes) -> None:
         self.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
         name = name.lower()
-        if name in _NOTED:
-            self._note(name, value)
-        else:
+        if name not in _NOTED:
             self.headers.append((name, value))
-
-    def _note(self, name: bytes, value: bytes) -> None:
-        self.noted.append((name, value))
-        if name == b"host":
-            if self._host is not None:
-                raise InvalidRequest("the request has two Host headers")
-            self._host = value
-        elif name == b"authorization":
-            self._authorization = value
-        elif name == b"origin":
-            self._origin = value
-        elif name == b"content-length":
-            self._content_length = int(value)
+        elif name in self._noted:
+            raise InvalidRequest(f"the request has two {name.decode()} headers")
         else:
-            self.expect_100_continue = value.lower() == b"100-continue"
+            self._noted[name] = value
 
     def on_headers_complete(self) -> None:
         self._phase = _BODY
-        headers = self.headers
+        headers, noted = self.headers, self._noted
         # What comes as a trailer is nobody's header.
-        self.headers = []
+        self.headers, self._noted = [], {}
         if self._head_bytes_unfinished + self._first_read_bytes > self._limits.max_header_bytes:
-            head_bytes = sum(len(name) + len(value) + 4 for name, value in headers + self.noted)
+            every = [*headers, *noted.items()]
+            head_bytes = sum(len(name) + len(value) + 4 for name, value in every)
             if head_bytes + len(self.url) > self._limits.max_header_bytes:
                 self._refuse_head()
         if self._deaf:
@@ -199,41 +191,35 @@ class GatewayProtocol(HttpToolsProtocol):
         keep_alive = (
             http_version == "1.1" and parser.should_keep_alive() and not parser.should_upgrade()
         )
-        if http_version == "1.1" and self._host is None:
+        host = noted.get(b"host")
+        if host is None and http_version == "1.1":
             raise InvalidRequest("an HTTP/1.1 request needs a Host header")
         relayed = path in RELAYED_PATHS and method == b"POST"
         # Who has just been let in with these is let in again: nothing else decides.
-        credentials = (self._host, self._origin, self._authorization)
+        credentials = (host, noted.get(b"origin"), noted.get(b"authorization"))
         if not relayed or credentials != self._admitted:
             try:
                 self.shared.doors.admit(
                     path,
-                    host=_text(self._host),
-                    origin=_text(self._origin),
-                    authorization=_text(self._authorization),
+                    host=_text(host),
+                    origin=_text(credentials[1]),
+                    authorization=_text(credentials[2]),
                 )
             except GglibError as error:
-                self._add_refusal(error, None, headers, keep_alive, head_only=method == b"HEAD")
+                self._add_refusal(error, None, noted, keep_alive, head_only=method == b"HEAD")
                 return
             if relayed:
                 self._admitted = credentials
-        length = self._content_length
-        if length is not None and length > self._limits.max_body_bytes:
+        if int(noted.get(b"content-length", 0)) > self._limits.max_body_bytes:
             self._deaf = True
-            self._add_refusal(_too_large(self._limits.max_body_bytes), 413, headers, False)
+            self._add_refusal(_too_large(self._limits.max_body_bytes), 413, noted, False)
         elif relayed:
             target = raw_path + b"?" + query if query else raw_path
-            self._add_turn(
-                RelayTurn(
-                    self,
-                    target,
-                    headers,
-                    keep_alive=keep_alive,
-                    http_1_0=http_version == "1.0",
-                    expects_continue=self.expect_100_continue,
-                )
-            )
+            http_1_0 = http_version == "1.0"
+            self._add_turn(RelayTurn(self, target, headers, noted, http_1_0, keep_alive))
         else:
+            headers += noted.items()
+            self.expect_100_continue = b"expect" in noted
             self._add_turn(self._asgi_cycle(method, path, raw_path, query, headers, keep_alive))
 
     def on_body(self, body: bytes) -> None:
@@ -386,7 +372,7 @@ class GatewayProtocol(HttpToolsProtocol):
                 "path": path,
                 "raw_path": raw_path,
                 "query_string": query or b"",
-                "headers": self.noted + headers,
+                "headers": headers,
                 "state": self.app_state.copy(),
             },
             transport=self.transport,
@@ -407,16 +393,15 @@ class GatewayProtocol(HttpToolsProtocol):
         self,
         error: GglibError,
         status: int | None,
-        headers: list[tuple[bytes, bytes]],
+        noted: dict[bytes, bytes],
         keep_alive: bool,
         *,
         head_only: bool = False,
     ) -> None:
         """Queue a refusal of the request whose head was just read."""
-        length = self._content_length
-        chunked = any(name == b"transfer-encoding" for name, _ in headers)
-        readable = not chunked and (length or 0) <= _DISCARDED_BODY_BYTES
-        if not readable or self.expect_100_continue:
+        length = int(noted.get(b"content-length", 0))
+        chunked = b"transfer-encoding" in noted
+        if chunked or length > _DISCARDED_BODY_BYTES or b"expect" in noted:
             self._deaf = True
         turn = AnswerTurn(
             self,

@@ -47,14 +47,14 @@ class RelayTurn(Turn):
     _silent_since = 0.0
     _refusal: tuple[GglibError, int] | None = None
 
+    # Positional, because this is made for every request.
     def __init__(
         self,
         connection: GatewayProtocol,
         target: bytes,
         headers: list[tuple[bytes, bytes]],
-        *,
+        noted: dict[bytes, bytes],
         http_1_0: bool,
-        expects_continue: bool,
         keep_alive: bool,
     ) -> None:
         self.connection = connection
@@ -62,11 +62,14 @@ class RelayTurn(Turn):
         self._shared = connection.shared
         self._target = target
         self._headers = headers
-        self._request_id = _request_id(headers) or self._shared.request_ids.make()
         self._http_1_0 = http_1_0
-        self._expects_continue = expects_continue
+        self._expects_continue = b"expect" in noted
         self._pieces: list[bytes] = []
         self._out: list[bytes] = []
+        request_id = noted.get(b"x-request-id")
+        if request_id is None or not 0 < len(request_id) <= 200 or not request_id.isascii():
+            request_id = connection.shared.request_ids.make()
+        self._request_id = request_id
 
     # Reading the request
 
@@ -354,10 +357,3 @@ class RelayTurn(Turn):
                 self.answer_error(
                     InvalidRequest("internal error", None, "internal_error"), status=500
                 )
-
-
-def _request_id(headers: list[tuple[bytes, bytes]]) -> bytes | None:
-    for name, value in headers:
-        if name == b"x-request-id" and 0 < len(value) <= 200 and value.isascii():
-            return value
-    return None

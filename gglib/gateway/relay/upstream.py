@@ -59,10 +59,10 @@ class UpstreamConnection(asyncio.Protocol):
         "_last_headers",
         "_length",
         "_parser",
-        "_paused",
         "_pool",
         "_sink",
         "closed",
+        "paused",
         "transport",
         "used",
     )
@@ -74,7 +74,8 @@ class UpstreamConnection(asyncio.Protocol):
         self.used = False
         """Whether a request was answered on it: such a one may have gone stale."""
         self.closed = False
-        self._paused = False
+        self.paused = False
+        """Whether the engine is held back."""
         self._headers: list[tuple[bytes, bytes]] = []
         self._length: bytes | None = None
         self._last_headers: list[tuple[bytes, bytes]] = []
@@ -106,14 +107,14 @@ class UpstreamConnection(asyncio.Protocol):
 
     def pause_reading(self) -> None:
         """Hold the engine back: its client does not read fast enough."""
-        if not self._paused and not self.closed:
-            self._paused = True
+        if not self.paused and not self.closed:
+            self.paused = True
             self.transport.pause_reading()
 
     def resume_reading(self) -> None:
         """Let the engine go on."""
-        if self._paused and not self.closed:
-            self._paused = False
+        if self.paused and not self.closed:
+            self.paused = False
             self.transport.resume_reading()
 
     # asyncio.Protocol
@@ -258,7 +259,8 @@ class UpstreamPool:
             connection.closed = True
             connection.transport.close()
         else:
-            connection.resume_reading()
+            if connection.paused:
+                connection.resume_reading()
             self._idle.append(connection)
 
     def forget(self, connection: UpstreamConnection) -> None:
@@ -281,18 +283,18 @@ class UpstreamPools:
     __slots__ = ("_pools",)
 
     def __init__(self) -> None:
-        self._pools: dict[str, UpstreamPool] = {}
+        self._pools: dict[RunningServer, UpstreamPool] = {}
 
     def of(self, server: RunningServer) -> UpstreamPool:
         """Return the server's pool."""
-        pool = self._pools.get(server.server_id)
+        pool = self._pools.get(server)
         if pool is None:
-            pool = self._pools[server.server_id] = UpstreamPool(server)
+            pool = self._pools[server] = UpstreamPool(server)
         return pool
 
     def drop(self, server: RunningServer) -> None:
         """Close the pool of a server that is gone."""
-        pool = self._pools.pop(server.server_id, None)
+        pool = self._pools.pop(server, None)
         if pool is not None:
             pool.close()
 

@@ -101,14 +101,11 @@ class Router:
     def try_lease(self, model: Model) -> Lease | None:
         """Return a lease if the model's server is ready and nobody is ahead; never waits."""
         slot = self._slot
-        if (
-            slot is None
-            or slot.server is None
-            or not self._scheduler.may_grant_at_once(model.id, model.defaults.concurrency_limit)
-        ):
+        if slot is None or slot.server is None:
             return None
         ticket = next(self._tickets)
-        self._scheduler.grant_at_once(ticket)
+        if not self._scheduler.try_grant(ticket, model.id, model.defaults.concurrency_limit):
+            return None
         return Lease(self, ticket, slot.server)
 
     async def acquire(self, model: Model) -> Lease:
@@ -153,7 +150,8 @@ class Router:
 
     def finish(self, ticket: int) -> None:
         """Count a granted request as done (``Lease.release`` calls this)."""
-        self._carry_out(self._scheduler.request_finished(ticket))
+        if actions := self._scheduler.request_finished(ticket):
+            self._carry_out(actions)
 
     async def is_gone(self, server: RunningServer) -> bool:
         """Whether a server that dropped a connection has died; waits a moment to be sure.

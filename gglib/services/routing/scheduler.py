@@ -127,8 +127,7 @@ class Scheduler:
         """Take a request for a model; ``limit`` caps how many of them are in flight at once."""
         if self._shutting_down:
             return [Reject(ticket, ShuttingDown())]
-        if self.may_grant_at_once(model_id, limit):
-            self.grant_at_once(ticket)
+        if self.try_grant(ticket, model_id, limit):
             return [Grant(ticket, model_id)]
         if len(self._ticket_model) >= self._queue_limit:
             return [Reject(ticket, QueueFull(model_name, self._queue_limit, 1.0))]
@@ -140,23 +139,21 @@ class Scheduler:
         self._ticket_model[ticket] = model_id
         return list(self._advance())
 
-    def may_grant_at_once(self, model_id: int, limit: int | None) -> bool:
-        """Whether a request for the model, arriving now, goes straight to its server."""
+    def try_grant(self, ticket: int, model_id: int, limit: int | None) -> bool:
+        """Grant a request that arrives now if it may go straight to its model's server."""
         resident = self._resident
-        return (
-            resident is not None
-            and resident.model_id == model_id
-            and resident.phase is ResidentPhase.READY
-            and not self._ticket_model
-            and not resident.unloading
-            and not self._shutting_down
-            and (limit is None or len(resident.in_flight) < limit)
-        )
-
-    def grant_at_once(self, ticket: int) -> None:
-        """Count a request that ``may_grant_at_once`` allowed."""
-        assert self._resident is not None
-        self._resident.in_flight.add(ticket)
+        if (
+            resident is None
+            or resident.model_id != model_id
+            or resident.phase is not ResidentPhase.READY
+            or self._ticket_model
+            or resident.unloading
+            or self._shutting_down
+            or (limit is not None and len(resident.in_flight) >= limit)
+        ):
+            return False
+        resident.in_flight.add(ticket)
+        return True
 
     def request_gone(self, ticket: int) -> list[Action]:
         """Forget a request whose client has left, wherever it stands."""
