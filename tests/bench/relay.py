@@ -11,6 +11,7 @@ import json
 import re
 import shutil
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -21,9 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-
 from bench.upstream import nginx_config, write_config
 
+ROUNDS = 5
 HERE = Path(__file__).parent
 KEY = "bench-key"
 BODY = {
@@ -119,25 +120,51 @@ def latency_us(output: str, percentile: str) -> float:
     return float(found.group(1)) * {"us": 1, "ms": 1e3, "s": 1e6}[found.group(2)]
 
 
-def measure(name: str, port: int, pid: int, seconds: int, folder: Path) -> dict[str, Any]:
-    """Measure one server at 32 connections and at 1."""
-    post(port)
-    load(port, 32, 1, folder)
-    processes = family(pid)
-    row: dict[str, Any] = {"name": name}
+def sample(
+    processes: list[psutil.Process], port: int, connections: int, seconds: int, folder: Path
+) -> dict[str, float]:
+    """Measure one server once."""
+    before, began = cpu_s(processes), time.monotonic()
+    result = load(port, connections, seconds, folder)
+    elapsed_s = time.monotonic() - began
+    used_s = cpu_s(processes) - before
+    return {
+        **result,
+        "cpu_percent": 100 * used_s / elapsed_s,
+        "cpu_us_per_request": 1e6 * used_s / (result["requests_per_s"] * elapsed_s),
+    }
+
+
+def measure(
+    servers: dict[str, tuple[int, int]], seconds: int, folder: Path
+) -> list[dict[str, Any]]:
+    """Measure all servers in turns, so that they share the machine's moods; report medians."""
+    rows: dict[str, dict[str, Any]] = {}
+    for name, (port, pid) in servers.items():
+        post(port)
+        load(port, 32, 1, folder)
+        rows[name] = {"name": name, "processes": family(pid)}
     for connections in (32, 1):
-        before, began = cpu_s(processes), time.monotonic()
-        result = load(port, connections, seconds, folder)
-        elapsed_s = time.monotonic() - began
-        used_s = cpu_s(processes) - before
-        requests = result["requests_per_s"] * elapsed_s
-        row[f"c{connections}"] = {
-            **result,
-            "cpu_percent": round(100 * used_s / elapsed_s, 1),
-            "cpu_us_per_request": round(1e6 * used_s / requests, 1),
-        }
-    row["rss_mib"] = round(sum(each.memory_info().rss for each in processes) / 2**20, 1)
-    return row
+        samples: dict[str, list[dict[str, float]]] = {name: [] for name in servers}
+        for _ in range(ROUNDS):
+            for name, (port, _pid) in servers.items():
+                samples[name].append(
+                    sample(rows[name]["processes"], port, connections, seconds, folder)
+                )
+        for name, found in samples.items():
+            rows[name][f"c{connections}"] = {
+                key: round(statistics.median(each[key] for each in found), 1) for key in found[0]
+            }
+        if connections == 32:
+            ratios = [
+                ours["requests_per_s"] / theirs["requests_per_s"]
+                for ours, theirs in zip(samples["gglib"], samples["nginx"], strict=True)
+            ]
+            rows["gglib"]["ratios_to_nginx"] = [round(ratio, 3) for ratio in ratios]
+    for row in rows.values():
+        resident = sum(each.memory_info().rss for each in row.pop("processes"))
+        row["rss_mib"] = round(resident / 2**20, 1)
+    return list(rows.values())
 
 
 def run(seconds: int) -> list[dict[str, Any]]:
@@ -178,11 +205,12 @@ def run(seconds: int) -> list[dict[str, Any]]:
         for port in (upstream, proxy, gateway):
             wait_for_port(port)
         rss_idle = psutil.Process(ours.pid).memory_info().rss
-        rows = [
-            measure("upstream", upstream, bare.pid, seconds, folder),
-            measure("nginx", proxy, nginx.pid, seconds, folder),
-            measure("gglib", gateway, ours.pid, seconds, folder),
-        ]
+        servers = {
+            "upstream": (upstream, bare.pid),
+            "nginx": (proxy, nginx.pid),
+            "gglib": (gateway, ours.pid),
+        }
+        rows = measure(servers, seconds, folder)
         rows[-1]["rss_idle_mib"] = round(rss_idle / 2**20, 1)
         return rows
 
@@ -199,9 +227,12 @@ def table(rows: list[dict[str, Any]]) -> str:
             f"{one['requests_per_s']:10.0f}{one['p50_us']:8.0f}{row['rss_mib']:9.1f}"
         )
     by_name = {row["name"]: row for row in rows}
-    ratio = by_name["gglib"]["c32"]["requests_per_s"] / by_name["nginx"]["c32"]["requests_per_s"]
+    ratios = by_name["gglib"]["ratios_to_nginx"]
     added = by_name["gglib"]["c1"]["p50_us"] - by_name["upstream"]["c1"]["p50_us"]
-    lines.append(f"gglib / nginx at 32 connections: {ratio:.2f}")
+    lines.append(
+        f"gglib / nginx at 32 connections: {statistics.median(ratios):.2f} "
+        f"(rounds: {', '.join(f'{ratio:.2f}' for ratio in ratios)})"
+    )
     lines.append(f"added to the upstream's p50 at 1 connection: {added:.0f} µs")
     lines.append(f"gglib idle: {by_name['gglib']['rss_idle_mib']} MiB resident")
     return "\n".join(lines)
@@ -210,7 +241,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 def main() -> None:
     """Run, print the table, and write the JSON where asked."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--seconds", type=int, default=4)
+    parser.add_argument("--seconds", type=int, default=3)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     rows = run(options.seconds)

@@ -216,7 +216,12 @@ class GatewayProtocol(HttpToolsProtocol):
         elif relayed:
             target = raw_path + b"?" + query if query else raw_path
             http_1_0 = http_version == "1.0"
-            self._add_turn(RelayTurn(self, target, headers, noted, http_1_0, keep_alive))
+            turn = RelayTurn(self, target, headers, noted, http_1_0, keep_alive)
+            if self._active is None and not self._queue:
+                self._latest = self._active = turn
+                turn.activate()
+            else:
+                self._add_turn(turn)
         else:
             headers += noted.items()
             self.expect_100_continue = b"expect" in noted
