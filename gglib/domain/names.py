@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from pathlib import PurePath
 
@@ -22,8 +23,12 @@ class ResolvedName:
     profile: Profile | None = None
 
 
+_SHARD = re.compile(r"-\d{5}-of-\d{5}$")
+
+
 def _stem(path: PurePath) -> str:
-    return path.stem
+    """Return a file's name without its suffix, and without the number of its shard."""
+    return _SHARD.sub("", path.stem)
 
 
 class NameIndex:
@@ -41,13 +46,8 @@ class NameIndex:
                 self._aliases.setdefault(alias, resolved)
             self._stems.setdefault(_stem(model.path), []).append(model)
 
-    def resolve(self, name: str) -> ResolvedName:
-        """Return the model that ``name`` means.
-
-        Raises:
-            ModelNotFound: nothing answers to it; carries the closest names.
-            AmbiguousModel: several files have that stem.
-        """
+    def find(self, name: str) -> ResolvedName | None:
+        """Return the model that ``name`` means, or ``None`` if that is none, or not one."""
         found = self._by_name.get(name) or self._aliases.get(name)
         if found is not None:
             return found
@@ -58,9 +58,20 @@ class NameIndex:
                 for profile in found.model.profiles:
                     if profile.name == profile_name:
                         return ResolvedName(found.model, profile)
-        candidates = self._stems.get(name, [])
-        if len(candidates) == 1:
-            return ResolvedName(candidates[0])
+        candidates = self._stems.get(name, ())
+        return ResolvedName(candidates[0]) if len(candidates) == 1 else None
+
+    def resolve(self, name: str) -> ResolvedName:
+        """Return the model that ``name`` means.
+
+        Raises:
+            ModelNotFound: nothing answers to it; carries the closest names.
+            AmbiguousModel: several files have that stem.
+        """
+        found = self.find(name)
+        if found is not None:
+            return found
+        candidates = self._stems.get(name)
         if candidates:
             raise AmbiguousModel(name, tuple(sorted(model.name for model in candidates)))
         raise ModelNotFound(name, self.close_names(name))

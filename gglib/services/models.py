@@ -58,10 +58,7 @@ class ModelService:
 
     def peek(self, name: str) -> ResolvedName | None:
         """Return what ``name`` means as far as is known without asking the catalog, or ``None``."""
-        try:
-            return self._index.resolve(name)
-        except ModelError:
-            return None
+        return self._index.find(name)
 
     async def resolve(self, name: str) -> ResolvedName:
         """Return what ``name`` means now.

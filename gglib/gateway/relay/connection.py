@@ -18,6 +18,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from gglib.errors import GglibError, InvalidRequest
+from gglib.gateway.relay.heads import RequestHead
 from gglib.gateway.relay.relayed import RelayTurn
 from gglib.gateway.relay.shared import RELAYED_PATHS, RelayShared
 from gglib.gateway.relay.turns import AnswerTurn, Turn
@@ -31,21 +32,8 @@ _QUEUED_BODY_BYTES = 64 * 1024
 # What the next byte from the client belongs to. Plain numbers: they are compared at every read.
 _BETWEEN, _HEAD, _BODY = 0, 1, 2
 
-#: Request headers that decide something here.
-_NOTED = frozenset(
-    {
-        b"authorization",
-        b"content-length",
-        b"expect",
-        b"host",
-        b"origin",
-        b"transfer-encoding",
-        b"x-request-id",
-    }
-)
-
 #: Targets that need no parsing.
-_PLAIN_TARGETS = {path.encode(): path for path in RELAYED_PATHS}
+_PLAIN_TARGETS = frozenset(path.encode() for path in RELAYED_PATHS)
 
 
 class GatewayProtocol(HttpToolsProtocol):
@@ -82,11 +70,8 @@ class GatewayProtocol(HttpToolsProtocol):
         """Whether nothing more is parsed: the connection ends after its last answer."""
         self._lingering_since: float | None = None
         self._closing = False
-        self._noted: dict[bytes, bytes] = {}
-        self.last_headers: list[tuple[bytes, bytes]] = []
-        """Of the last relayed request; and what of them was sent on."""
-        self.last_headers_sent_on = b""
-        self._admitted: tuple[bytes | None, bytes | None, bytes | None] | None = None
+        self._head: RequestHead | None = None
+        """Of the latest request."""
 
     # asyncio.Protocol
 
@@ -151,81 +136,83 @@ class GatewayProtocol(HttpToolsProtocol):
         self._discarded_bytes = 0
         self.url = b""
         self.headers = []
-        self._noted = {}
 
     def on_url(self, url: bytes) -> None:
         self.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        name = name.lower()
-        if name not in _NOTED:
-            self.headers.append((name, value))
-        elif name in self._noted:
-            raise InvalidRequest(f"the request has two {name.decode()} headers")
-        else:
-            self._noted[name] = value
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         self._phase = _BODY
-        headers, noted = self.headers, self._noted
+        raw = self.headers
         # What comes as a trailer is nobody's header.
-        self.headers, self._noted = [], {}
+        self.headers = []
         if self._head_bytes_unfinished + self._first_read_bytes > self._limits.max_header_bytes:
-            every = [*headers, *noted.items()]
-            head_bytes = sum(len(name) + len(value) + 4 for name, value in every)
+            head_bytes = sum(len(name) + len(value) + 4 for name, value in raw)
             if head_bytes + len(self.url) > self._limits.max_header_bytes:
                 self._refuse_head()
         if self._deaf:
             return
+        head = self._head
+        if head is None or not head.is_again(raw):
+            head = self._head = RequestHead(raw)
         parser = self.parser
-        http_version = parser.get_http_version()
-        method = parser.get_method()
-        raw_path, query = self.url, None
-        path = _PLAIN_TARGETS.get(raw_path)
-        if path is None:
-            url = httptools.parse_url(self.url)
-            raw_path, query = url.path or b"/", url.query
-            path = raw_path.decode("ascii", "replace")
-            if "%" in path:
-                path = urllib.parse.unquote(path)
-        keep_alive = (
-            http_version == "1.1" and parser.should_keep_alive() and not parser.should_upgrade()
-        )
-        host = noted.get(b"host")
-        if host is None and http_version == "1.1":
-            raise InvalidRequest("an HTTP/1.1 request needs a Host header")
-        relayed = path in RELAYED_PATHS and method == b"POST"
-        # Who has just been let in with these is let in again: nothing else decides.
-        credentials = (host, noted.get(b"origin"), noted.get(b"authorization"))
-        if not relayed or credentials != self._admitted:
-            try:
-                self.shared.doors.admit(
-                    path,
-                    host=_text(host),
-                    origin=_text(credentials[1]),
-                    authorization=_text(credentials[2]),
-                )
-            except GglibError as error:
-                self._add_refusal(error, None, noted, keep_alive, head_only=method == b"HEAD")
-                return
-            if relayed:
-                self._admitted = credentials
-        if int(noted.get(b"content-length", 0)) > self._limits.max_body_bytes:
-            self._deaf = True
-            self._add_refusal(_too_large(self._limits.max_body_bytes), 413, noted, False)
-        elif relayed:
-            target = raw_path + b"?" + query if query else raw_path
-            http_1_0 = http_version == "1.0"
-            turn = RelayTurn(self, target, headers, noted, http_1_0, keep_alive)
-            if self._active is None and not self._queue:
-                self._latest = self._active = turn
-                turn.activate()
-            else:
-                self._add_turn(turn)
+        http_1_1 = parser.get_http_version() == "1.1"
+        keep_alive = http_1_1 and parser.should_keep_alive() and not parser.should_upgrade()
+        if self.url in _PLAIN_TARGETS and head.admitted and parser.get_method() == b"POST":
+            # Who has just been let in with this head is let in again: nothing else decides.
+            self._relay(self.url, head, http_1_1, keep_alive)
         else:
-            headers += noted.items()
-            self.expect_100_continue = b"expect" in noted
-            self._add_turn(self._asgi_cycle(method, path, raw_path, query, headers, keep_alive))
+            self._route(head, http_1_1, keep_alive)
+
+    def _route(self, head: RequestHead, http_1_1: bool, keep_alive: bool) -> None:
+        method = self.parser.get_method()
+        url = httptools.parse_url(self.url)
+        raw_path = url.path or b"/"
+        path = raw_path.decode("ascii", "replace")
+        if "%" in path:
+            path = urllib.parse.unquote(path)
+        if head.host is None and http_1_1:
+            raise InvalidRequest("an HTTP/1.1 request needs a Host header")
+        try:
+            self.shared.doors.admit(
+                path,
+                host=_text(head.host),
+                origin=_text(head.origin),
+                authorization=_text(head.authorization),
+            )
+        except GglibError as error:
+            self._add_refusal(error, None, head, keep_alive, head_only=method == b"HEAD")
+            return
+        if path in RELAYED_PATHS and method == b"POST":
+            head.admitted = True
+            self._relay(
+                raw_path + b"?" + url.query if url.query else raw_path, head, http_1_1, keep_alive
+            )
+        elif self._fits(head):
+            self._add_turn(self._asgi_cycle(method, path, raw_path, url.query, head, keep_alive))
+
+    def _relay(self, target: bytes, head: RequestHead, http_1_1: bool, keep_alive: bool) -> None:
+        if not self._fits(head):
+            return
+        turn = RelayTurn(self, target, head, keep_alive)
+        if not http_1_1:
+            turn.http_1_0 = True
+        if self._active is None and not self._queue:
+            self._latest = self._active = turn
+            turn.activate()
+        else:
+            self._add_turn(turn)
+
+    def _fits(self, head: RequestHead) -> bool:
+        """Refuse a body that is announced as too large."""
+        limit = self._limits.max_body_bytes
+        if head.length is None or int(head.length) <= limit:
+            return True
+        self._deaf = True
+        self._add_refusal(_too_large(limit), 413, head, False)
+        return False
 
     def on_body(self, body: bytes) -> None:
         latest = self._latest
@@ -361,7 +348,7 @@ class GatewayProtocol(HttpToolsProtocol):
         path: str,
         raw_path: bytes,
         query: bytes | None,
-        headers: list[tuple[bytes, bytes]],
+        head: RequestHead,
         keep_alive: bool,
     ) -> RequestResponseCycle:
         return RequestResponseCycle(
@@ -377,7 +364,7 @@ class GatewayProtocol(HttpToolsProtocol):
                 "path": path,
                 "raw_path": raw_path,
                 "query_string": query or b"",
-                "headers": headers,
+                "headers": head.headers_now(),
                 "state": self.app_state.copy(),
             },
             transport=self.transport,
@@ -387,7 +374,7 @@ class GatewayProtocol(HttpToolsProtocol):
             access_log=False,
             default_headers=self.server_state.default_headers,
             message_event=asyncio.Event(),
-            expect_100_continue=self.expect_100_continue,
+            expect_100_continue=head.expects_continue,
             keep_alive=keep_alive,
             on_response=self.on_response_complete,
         )
@@ -398,15 +385,14 @@ class GatewayProtocol(HttpToolsProtocol):
         self,
         error: GglibError,
         status: int | None,
-        noted: dict[bytes, bytes],
+        head: RequestHead,
         keep_alive: bool,
         *,
         head_only: bool = False,
     ) -> None:
         """Queue a refusal of the request whose head was just read."""
-        length = int(noted.get(b"content-length", 0))
-        chunked = b"transfer-encoding" in noted
-        if chunked or length > _DISCARDED_BODY_BYTES or b"expect" in noted:
+        large = int(head.length or 0) > _DISCARDED_BODY_BYTES
+        if large or head.is_chunked or head.expects_continue:
             self._deaf = True
         turn = AnswerTurn(
             self,

@@ -11,15 +11,14 @@ import msgspec
 from gglib.errors import EngineDied, GglibError, InvalidRequest
 from gglib.gateway.problems import error_object
 from gglib.gateway.relay.body import RequestedModel, read_requested_model, with_model
+from gglib.gateway.relay.heads import AnswerHead, RequestHead
 from gglib.gateway.relay.turns import Turn
-from gglib.gateway.relay.upstream import AnswerHead, UpstreamConnection, UpstreamPool
+from gglib.gateway.relay.upstream import UpstreamConnection, UpstreamPool
 from gglib.gateway.relay.wire import (
     CONTINUE,
     LAST_CHUNK,
-    REQUEST_HEADERS_KEPT_HERE,
     STATUS_LINES,
     chunk,
-    travelling,
 )
 from gglib.services.routing.router import Lease
 
@@ -32,7 +31,9 @@ __all__ = ["RelayTurn"]
 class RelayTurn(Turn):
     """A relayed POST. States: reading, waiting for a lease, sent, answering, over."""
 
+    http_1_0 = False
     _body = b""
+    _pieces: list[bytes] | None = None
     _requested: RequestedModel | None = None
     _lease: Lease | None = None
     _pool: UpstreamPool | None = None
@@ -47,29 +48,18 @@ class RelayTurn(Turn):
     _silent_since = 0.0
     _refusal: tuple[GglibError, int] | None = None
 
-    # Positional, because this is made for every request.
+    # Positional, and few: this is made for every request.
     def __init__(
-        self,
-        connection: GatewayProtocol,
-        target: bytes,
-        headers: list[tuple[bytes, bytes]],
-        noted: dict[bytes, bytes],
-        http_1_0: bool,
-        keep_alive: bool,
+        self, connection: GatewayProtocol, target: bytes, head: RequestHead, keep_alive: bool
     ) -> None:
         self.connection = connection
         self.keep_alive = keep_alive
         self._shared = connection.shared
         self._target = target
-        self._headers = headers
-        self._http_1_0 = http_1_0
-        self._expects_continue = b"expect" in noted
-        self._pieces: list[bytes] = []
+        self._headers_sent_on = head.travelling
+        self._expects_continue = head.expects_continue
+        self._request_id = head.request_id or connection.shared.request_ids.make()
         self._out: list[bytes] = []
-        request_id = noted.get(b"x-request-id")
-        if request_id is None or not 0 < len(request_id) <= 200 or not request_id.isascii():
-            request_id = connection.shared.request_ids.make()
-        self._request_id = request_id
 
     # Reading the request
 
@@ -78,15 +68,19 @@ class RelayTurn(Turn):
             return
         self.body_bytes += len(data)
         if self.body_bytes > self._shared.limits.max_body_bytes:
-            self._pieces.clear()
             self.connection.refuse_body(self)
+        elif not self._body:
+            self._body = data
+        elif self._pieces is None:
+            self._pieces = [self._body, data]
         else:
             self._pieces.append(data)
 
     def on_request_complete(self) -> None:
         self.request_complete = True
-        self._body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
-        self._pieces.clear()
+        if self._pieces is not None:
+            self._body = b"".join(self._pieces)
+            self._pieces = None
         if self.active:
             self._begin()
 
@@ -101,7 +95,7 @@ class RelayTurn(Turn):
 
     def refuse(self, error: GglibError, status: int) -> None:
         """Answer with ``error``, when it is this request's turn: what was sent of it is no good."""
-        self._pieces.clear()
+        self._drop_body()
         self.keep_alive = False
         self._refusal = (error, status)
         if self.active:
@@ -177,32 +171,24 @@ class RelayTurn(Turn):
                 b"POST ",
                 self._target,
                 pool.request_head_tail,
-                self._connection_headers(),
+                self._headers_sent_on,
                 b"x-request-id: ",
                 self._request_id,
                 b"\r\ncontent-length: %d\r\n\r\n" % length,
             )
         )
 
-    def _connection_headers(self) -> bytes:
-        """Return the client's headers that travel. A client sends the same ones every time."""
-        connection, headers = self.connection, self._headers
-        if headers != connection.last_headers:
-            connection.last_headers_sent_on = travelling(headers, REQUEST_HEADERS_KEPT_HERE)
-            connection.last_headers = headers
-        return connection.last_headers_sent_on
-
     # The engine's answer (AnswerSink)
 
-    def answer_started(self, status: int, length: bytes | None, head: AnswerHead) -> None:
-        out = self._out
+    def answer_started(self, status: int, head: AnswerHead) -> None:
+        out, length = self._out, head.length
         out += (STATUS_LINES.get(status, STATUS_LINES[502]), head.travelling)
         self._is_event_stream = head.is_event_stream
         if length is not None:
             out += (b"content-length: ", length, b"\r\n")
         elif status not in {204, 304}:
             self._close_delimited = not head.is_encoded
-            if self._http_1_0:
+            if self.http_1_0:
                 self.keep_alive = False
             else:
                 self._chunked = True
@@ -279,7 +265,7 @@ class RelayTurn(Turn):
         event = b"data: %b\n\n" % msgspec.json.encode({"error": error_object(error)})
         self.keep_alive = False
         self._out.append(chunk(event) + LAST_CHUNK if self._chunked else event)
-        if not self._chunked and not self._http_1_0:
+        if not self._chunked and not self.http_1_0:
             # The engine had promised a length: the event does not fit in it.
             self._out.clear()
             self.abort()
@@ -304,7 +290,7 @@ class RelayTurn(Turn):
         if self._upstream is not None:
             self._upstream.abandon()
             self._upstream = None
-        self._pieces.clear()
+        self._drop_body()
         self._release()
 
     def on_writable(self, writable: bool) -> None:
@@ -331,6 +317,10 @@ class RelayTurn(Turn):
             self._break_off(lease, reason)
         else:
             self.answer_error(EngineDied(lease.server.model.name, reason))
+
+    def _drop_body(self) -> None:
+        self._body = b""
+        self._pieces = None
 
     def _release(self) -> None:
         lease, self._lease = self._lease, None

@@ -8,10 +8,10 @@ from urllib.parse import urlsplit
 
 import httptools
 
-from gglib.gateway.relay.wire import RESPONSE_HEADERS_KEPT_THERE, travelling
+from gglib.gateway.relay.heads import AnswerHead, Headers
 from gglib.services.serving import RunningServer
 
-__all__ = ["AnswerHead", "AnswerSink", "UpstreamConnection", "UpstreamPool", "UpstreamPools"]
+__all__ = ["AnswerSink", "UpstreamConnection", "UpstreamPool", "UpstreamPools"]
 
 _MAX_HEAD_BYTES = 256 * 1024
 _MAX_IDLE = 64
@@ -20,8 +20,8 @@ _MAX_IDLE = 64
 class AnswerSink(Protocol):
     """Who takes an engine's answer, piece by piece. None of these may raise."""
 
-    def answer_started(self, status: int, length: bytes | None, head: AnswerHead) -> None:
-        """Take the head; ``length`` is its Content-Length."""
+    def answer_started(self, status: int, head: AnswerHead) -> None:
+        """Take the head, which is the connection's: read it now."""
 
     def answer_body(self, data: bytes) -> None:
         """Take a piece of the body."""
@@ -36,28 +36,14 @@ class AnswerSink(Protocol):
         """The connection ended, or made no sense, before the answer was complete."""
 
 
-class AnswerHead:
-    """What an answer's headers, but for its length, come to."""
-
-    __slots__ = ("is_encoded", "is_event_stream", "travelling")
-
-    def __init__(self, headers: list[tuple[bytes, bytes]]) -> None:
-        named = dict(headers)
-        self.is_encoded = b"transfer-encoding" in named
-        self.is_event_stream = named.get(b"content-type", b"").startswith(b"text/event-stream")
-        self.travelling = travelling(headers, RESPONSE_HEADERS_KEPT_THERE)
-
-
 class UpstreamConnection(asyncio.Protocol):
     """One keep-alive connection to an engine; serves one request at a time."""
 
     __slots__ = (
+        "_head",
         "_head_bytes",
         "_head_done",
         "_headers",
-        "_last_head",
-        "_last_headers",
-        "_length",
         "_parser",
         "_pool",
         "_sink",
@@ -76,10 +62,8 @@ class UpstreamConnection(asyncio.Protocol):
         self.closed = False
         self.paused = False
         """Whether the engine is held back."""
-        self._headers: list[tuple[bytes, bytes]] = []
-        self._length: bytes | None = None
-        self._last_headers: list[tuple[bytes, bytes]] = []
-        self._last_head = AnswerHead([])
+        self._headers: Headers = []
+        self._head = AnswerHead([])
         self._head_done = False
         self._head_bytes = 0
         self._parser = httptools.HttpResponseParser(self)
@@ -90,7 +74,6 @@ class UpstreamConnection(asyncio.Protocol):
         """Send a request; its answer goes to ``sink``."""
         self._sink = sink
         self._headers = []
-        self._length = None
         self._head_done = False
         self._head_bytes = 0
         if len(body) < 65536:
@@ -179,26 +162,20 @@ class UpstreamConnection(asyncio.Protocol):
             self.transport.abort()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._head_done:
-            return  # a trailer: dropped, as the framing it belongs to is
-        name = name.lower()
-        if name == b"content-length":
-            self._length = value
-        else:
-            self._headers.append((name, value))
+        self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
         if status < 200:
             self._headers = []
-            self._length = None
             return
         self._head_done = True
         if self._sink is not None:
-            if self._headers != self._last_headers:  # an engine's are mostly the same
-                self._last_head = AnswerHead(self._headers)
-                self._last_headers = self._headers
-            self._sink.answer_started(status, self._length, self._last_head)
+            if not self._head.is_again(self._headers):
+                self._head = AnswerHead(self._headers)
+            # Trailers, which may still come, are dropped with the framing they belong to.
+            self._headers = []
+            self._sink.answer_started(status, self._head)
 
     def on_body(self, body: bytes) -> None:
         if self._sink is not None:

@@ -1,0 +1,127 @@
+"""Headers, understood once: a peer mostly sends the same ones again, but for their length."""
+
+from __future__ import annotations
+
+from gglib.errors import InvalidRequest
+from gglib.gateway.relay.wire import (
+    REQUEST_HEADERS_KEPT_HERE,
+    RESPONSE_HEADERS_KEPT_THERE,
+    travelling,
+)
+
+__all__ = ["AnswerHead", "Head", "Headers", "RequestHead"]
+
+Headers = list[tuple[bytes, bytes]]
+
+_EVENT_STREAM = b"text/event-stream"
+_MAX_REQUEST_ID_BYTES = 200
+
+#: Request headers that decide something here: a second one would leave open which decides.
+_ONCE = frozenset(
+    {
+        b"authorization",
+        b"content-length",
+        b"expect",
+        b"host",
+        b"origin",
+        b"transfer-encoding",
+        b"x-request-id",
+    }
+)
+
+
+class Head:
+    """A head's headers, in lower case, and apart from them its Content-Length."""
+
+    __slots__ = ("_length_at", "_length_name", "_rest", "headers", "length")
+
+    def __init__(self, raw: Headers) -> None:
+        self.headers: Headers = [(name.lower(), value) for name, value in raw]
+        self.length: bytes | None = None
+        self._length_at = -1
+        self._length_name = b""
+        self._rest = raw
+        for index, (name, value) in enumerate(self.headers):
+            if name == b"content-length":
+                self._length_at = index
+                self._length_name = raw[index][0]
+                self._rest = raw[:index] + raw[index + 1 :]
+                self.length = value
+                break
+
+    def headers_now(self) -> Headers:
+        """Return the headers with the length of the latest message."""
+        length = self.length
+        return [
+            (name, length if name == b"content-length" and length is not None else value)
+            for name, value in self.headers
+        ]
+
+    def is_again(self, raw: Headers) -> bool:
+        """Whether ``raw`` are these headers but for the length, which is taken over."""
+        at = self._length_at
+        if at < 0:
+            return raw == self._rest
+        if len(raw) <= at:
+            return False
+        item = raw.pop(at)
+        if item[0] == self._length_name and raw == self._rest:
+            self.length = item[1]
+            return True
+        raw.insert(at, item)
+        return False
+
+
+class RequestHead(Head):
+    """What a client's headers come to.
+
+    Raises:
+        InvalidRequest: one that decides something is there twice.
+    """
+
+    __slots__ = (
+        "admitted",
+        "authorization",
+        "expects_continue",
+        "host",
+        "is_chunked",
+        "origin",
+        "request_id",
+        "travelling",
+    )
+
+    def __init__(self, raw: Headers) -> None:
+        super().__init__(raw)
+        noted: dict[bytes, bytes] = {}
+        for name, value in self.headers:
+            if name in _ONCE:
+                if name in noted:
+                    raise InvalidRequest(f"the request has two {name.decode()} headers")
+                noted[name] = value
+        self.host = noted.get(b"host")
+        self.origin = noted.get(b"origin")
+        self.authorization = noted.get(b"authorization")
+        self.expects_continue = noted.get(b"expect", b"").lower() == b"100-continue"
+        self.is_chunked = b"transfer-encoding" in noted
+        request_id = noted.get(b"x-request-id", b"")
+        usable = 0 < len(request_id) <= _MAX_REQUEST_ID_BYTES and request_id.isascii()
+        self.request_id = request_id if usable else None
+        self.travelling = travelling(self.headers, REQUEST_HEADERS_KEPT_HERE)
+        self.admitted = False
+        """Whether a relayed request with this head has been let in: so is the next."""
+
+
+class AnswerHead(Head):
+    """What an engine's headers come to."""
+
+    __slots__ = ("is_encoded", "is_event_stream", "travelling")
+
+    def __init__(self, raw: Headers) -> None:
+        super().__init__(raw)
+        named = dict(self.headers)
+        self.is_encoded = b"transfer-encoding" in named
+        self.is_event_stream = named.get(b"content-type", b"").startswith(_EVENT_STREAM)
+        self.travelling = travelling(
+            [item for item in self.headers if item[0] != b"content-length"],
+            RESPONSE_HEADERS_KEPT_THERE,
+        )
