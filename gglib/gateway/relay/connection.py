@@ -1,26 +1,21 @@
-"""A client's connection: uvicorn's own protocol, with relayed requests taken out before ASGI.
-
-What uvicorn does stays uvicorn's: ASGI cycles, write flow control, graceful shutdown. What is
-changed: answers of both kinds leave through one first-in-first-out queue; heads, bodies,
-pipelines and every wait are bounded; a refusal waits for its turn, and arrives.
-"""
+"""What a client sends: read, bounded in size and time, and routed before an ASGI cycle exists."""
 
 from __future__ import annotations
 
 import asyncio
 import urllib.parse
-from collections import deque
 from typing import Any
 
 import httptools
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.server import ServerState
 
 from gglib.errors import GglibError, InvalidRequest
 from gglib.gateway.relay.heads import RequestHead
 from gglib.gateway.relay.relayed import RelayTurn
 from gglib.gateway.relay.shared import RELAYED_PATHS, RelayShared
+from gglib.gateway.relay.turn_queue import OrderedConnection
 from gglib.gateway.relay.turns import AnswerTurn, Turn
 
 __all__ = ["GatewayProtocol"]
@@ -36,7 +31,7 @@ _BETWEEN, _HEAD, _BODY = 0, 1, 2
 _PLAIN_TARGETS = frozenset(path.encode() for path in RELAYED_PATHS)
 
 
-class GatewayProtocol(HttpToolsProtocol):
+class GatewayProtocol(OrderedConnection):
     """One client connection."""
 
     def __init__(
@@ -48,50 +43,16 @@ class GatewayProtocol(HttpToolsProtocol):
         *,
         shared: RelayShared,
     ) -> None:
-        super().__init__(config, server_state, app_state, _loop)
-        self.shared = shared
-        self._limits = shared.limits
-        self._active: Turn | RequestResponseCycle | None = None
-        self._queue: deque[Turn | RequestResponseCycle] = deque()
-        self._latest: Turn | RequestResponseCycle | None = None
-        """The turn of the message that is being, or was last, read."""
-        self._pumping = False
+        super().__init__(config, server_state, app_state, _loop, shared=shared)
         self._phase = _BETWEEN
         self._read_bytes = 0
         self._first_read_bytes = 0
         self._head_bytes_unfinished = 0
         self._discarded_bytes = 0
-        self._moved = True
-        """Whether a wait for the client began, or went on, since the last check: a mark that
-        costs nothing, made a time by the check."""
         self._since = 0.0
-        self._write_paused_since: float | None = None
-        self._deaf = False
-        """Whether nothing more is parsed: the connection ends after its last answer."""
-        self._lingering_since: float | None = None
-        self._closing = False
+        """When the present wait for the client began, to the precision of ``check``."""
         self._head: RequestHead | None = None
         """Of the latest request."""
-
-    # asyncio.Protocol
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        turns = [self._active, *self._queue]
-        self._active = None
-        self._queue.clear()
-        self._latest = None
-        self._deaf = True
-        for turn in turns:
-            if isinstance(turn, Turn):
-                turn.on_client_gone()
-            elif turn is not None and not turn.response_complete:
-                turn.disconnected = True
-                turn.message_event.set()
-        self.cycle = None  # type: ignore[assignment]
-        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         if self._deaf:
@@ -113,18 +74,6 @@ class GatewayProtocol(HttpToolsProtocol):
         else:
             if self._phase == _HEAD and self._head_bytes_unfinished > self._limits.max_header_bytes:
                 self._refuse_head()
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self._write_paused_since = self.loop.time()
-        if isinstance(self._active, Turn):
-            self._active.on_writable(False)
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        self._write_paused_since = None
-        if isinstance(self._active, Turn):
-            self._active.on_writable(True)
 
     # Parser callbacks
 
@@ -246,43 +195,10 @@ class GatewayProtocol(HttpToolsProtocol):
             latest.more_body = False
             latest.message_event.set()
 
-    # The queue of turns
-
-    def turn_finished(self, turn: Turn) -> None:
-        """Take note that a turn's answer is complete."""
-        if not turn.keep_alive:
-            if turn.request_complete and not self._deaf:
-                self.transport.close()
-            else:
-                self._linger()
-        self.on_response_complete()
-
-    def on_response_complete(self) -> None:
-        self.server_state.total_requests += 1
-        self._active = None
-        self._moved = True
-        if self.transport.is_closing() or self._lingering_since is not None:
-            self._queue.clear()
-            return
-        if self.flow.read_paused:
-            self.flow.resume_reading()
-        if self._queue:
-            self._pump()
-        elif self._deaf:
-            self._linger()
-
     def refuse_body(self, turn: RelayTurn) -> None:
         """A body grew beyond its limit: the turn is refused, and the rest is not read."""
         self._deaf = True
         turn.refuse(_too_large(self._limits.max_body_bytes), 413)
-
-    def shutdown(self) -> None:
-        """Begin a graceful end: answers in progress are finished, then the connection closes."""
-        last = self._queue[-1] if self._queue else self._active
-        if last is None:
-            self.transport.close()
-        else:
-            last.keep_alive = False
 
     def check(self, now: float) -> None:
         """Look whether the client, or the engine behind an answer, takes too long."""
@@ -311,36 +227,6 @@ class GatewayProtocol(HttpToolsProtocol):
             self.transport.close()
         if isinstance(self._active, Turn):
             self._active.check(now)
-
-    def _add_turn(self, turn: Turn | RequestResponseCycle) -> None:
-        self._latest = turn
-        if self._active is None and not self._queue:
-            self._activate(turn)
-            return
-        self._queue.append(turn)
-        if len(self._queue) >= self._limits.max_pipelined:
-            self.flow.pause_reading()
-
-    def _pump(self) -> None:
-        # A loop, not recursion: hundreds of pipelined refusals answer at once.
-        if self._pumping:
-            return
-        self._pumping = True
-        try:
-            while self._queue and self._active is None and not self.transport.is_closing():
-                self._activate(self._queue.popleft())
-        finally:
-            self._pumping = False
-
-    def _activate(self, turn: Turn | RequestResponseCycle) -> None:
-        self._active = turn
-        self._moved = True
-        if isinstance(turn, Turn):
-            turn.activate()
-            return
-        task = self.loop.create_task(turn.run_asgi(self.app))
-        task.add_done_callback(self.tasks.discard)
-        self.tasks.add(task)
 
     def _asgi_cycle(
         self,
@@ -442,15 +328,6 @@ class GatewayProtocol(HttpToolsProtocol):
         else:
             self.shared.on_task_error(cause)
             self.transport.abort()
-
-    def _linger(self) -> None:
-        """Close, but read on for a while: a reset would take the last answer with it."""
-        if self._lingering_since is None and not self.transport.is_closing():
-            self._deaf = True
-            self._lingering_since = self.loop.time()
-            self.flow.resume_reading()
-            if self.transport.can_write_eof():
-                self.transport.write_eof()
 
 
 def _text(value: bytes | None) -> str | None:
