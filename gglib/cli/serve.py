@@ -5,11 +5,17 @@ from __future__ import annotations
 import gc
 import signal
 import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import anyio
+from anyio.abc import TaskStatus
 
 from gglib.cli.options import COMMON, Common, settings_for
 from gglib.cli.output import print_json, tell
+
+if TYPE_CHECKING:
+    from gglib.gateway.serve import Gateway
 
 __all__ = ["serve"]
 
@@ -51,19 +57,41 @@ def serve(
         from gglib.logs import LogSink, configure_logs
 
         configure_logs(json_lines=common.json or not sys.stderr.isatty(), debug=common.debug)
-        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
+        async with anyio.create_task_group() as tasks:
+            signals = _Signals()
+            await tasks.start(signals.watch)
             async with open_gateway(settings, events=LogSink()) as gateway:
+                signals.at_second = gateway.cut
                 settle_garbage()
-                if common.json:
-                    print_json({"address": gateway.address, "models": gateway.model_count})
-                    sys.stdout.flush()
-                else:
-                    models = (
-                        "1 model" if gateway.model_count == 1 else f"{gateway.model_count} models"
-                    )
-                    tell(f"gglib serves {models} at {gateway.address}/v1 (Ctrl-C stops)")
-                async for _ in signals:
-                    gateway.stop()
-                    break
+                _announce(gateway, as_json=common.json)
+                await signals.first.wait()
+            tasks.cancel_scope.cancel()
 
     anyio.run(work, backend="asyncio", backend_options={"use_uvloop": sys.platform != "win32"})
+
+
+def _announce(gateway: Gateway, *, as_json: bool) -> None:
+    if as_json:
+        print_json({"address": gateway.address, "models": gateway.model_count})
+        sys.stdout.flush()
+    else:
+        count = gateway.model_count
+        models = "1 model" if count == 1 else f"{count} models"
+        tell(f"gglib serves {models} at {gateway.address}/v1 (Ctrl-C stops)")
+
+
+class _Signals:
+    """The first one ends the gateway when its answers are finished, the second at once."""
+
+    def __init__(self) -> None:
+        self.first = anyio.Event()
+        self.at_second: Callable[[], None] | None = None
+
+    async def watch(self, *, task_status: TaskStatus[None]) -> None:
+        """Watch, for ever."""
+        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
+            task_status.started()
+            async for _ in signals:
+                if self.first.is_set() and self.at_second is not None:
+                    self.at_second()
+                self.first.set()

@@ -17,6 +17,9 @@ from gglib.errors import GatewayRunning
 
 __all__ = ["Presence", "hold_presence", "read_presence"]
 
+#: How long a new gateway tries for the lock: who looks at a dead one's note holds it that briefly.
+_LOOK_S = 0.25
+
 
 @attrs.frozen(kw_only=True)
 class Presence:
@@ -44,21 +47,34 @@ def _lock(data_dir: Path) -> FileLock:
 def read_presence(data_dir: Path) -> Presence | None:
     """Return the gateway that owns ``data_dir``, or ``None`` if none lives.
 
-    A note without its lock is a dead gateway's.
+    A note without its lock is a dead gateway's, and is removed.
     """
-    try:
-        note = msgspec.json.decode((data_dir / "gateway.json").read_bytes(), type=_Note)
-    except (OSError, msgspec.MsgspecError):
+    if _read_note(data_dir) is None:
         return None
     lock = _lock(data_dir)
     try:
         lock.acquire()
     except Timeout:
-        return Presence(**msgspec.structs.asdict(note))
+        # Read again: it may have been removed by somebody who looked, and holds the lock for it.
+        return _read_note(data_dir)
     except OSError:
         return None
+    _remove_note(data_dir)
     lock.release()
     return None
+
+
+def _read_note(data_dir: Path) -> Presence | None:
+    try:
+        note = msgspec.json.decode((data_dir / "gateway.json").read_bytes(), type=_Note)
+    except (OSError, UnicodeDecodeError, msgspec.MsgspecError):
+        return None
+    return Presence(**msgspec.structs.asdict(note))
+
+
+def _remove_note(data_dir: Path) -> None:
+    with contextlib.suppress(OSError):
+        (data_dir / "gateway.json").unlink()
 
 
 @contextmanager
@@ -70,17 +86,18 @@ def hold_presence(data_dir: Path) -> Iterator[PresenceKeeper]:
     """
     lock = _lock(data_dir)
     try:
-        lock.acquire()
+        lock.acquire(timeout=_LOOK_S, poll_interval=_LOOK_S / 10)
     except Timeout:
         other = read_presence(data_dir)
         raise GatewayRunning(
             data_dir, other.pid if other else None, other.address if other else None
         ) from None
     try:
+        # What a dead gateway left would pass for this one's while it starts.
+        _remove_note(data_dir)
         yield PresenceKeeper(data_dir / "gateway.json")
     finally:
-        with contextlib.suppress(OSError):
-            (data_dir / "gateway.json").unlink()
+        _remove_note(data_dir)
         lock.release()
 
 

@@ -38,6 +38,8 @@ class Gateway:
     model_count: int
     stop: Callable[[], None]
     """Begin a graceful end; the context manager's block should then end."""
+    cut: Callable[[], None]
+    """Break off what a graceful end still waits for."""
 
 
 @contextlib.asynccontextmanager
@@ -103,7 +105,7 @@ async def _serve(
                 server.stop()
 
             try:
-                yield Gateway(address, presence.admin_token, model_count, stop)
+                yield Gateway(address, presence.admin_token, model_count, stop, server.cut)
             finally:
                 stop()
                 with anyio.CancelScope(shield=True):

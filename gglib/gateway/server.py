@@ -66,6 +66,10 @@ class GatewayServer:
         """Begin a graceful end: nothing new is accepted."""
         self._server.should_exit = True
 
+    def cut(self) -> None:
+        """End now: what is being answered is broken off."""
+        self._server.should_exit = self._server.force_exit = True
+
     async def wait_ended(self) -> None:
         """Return when the last connection is closed."""
         await self._ended.wait()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import subprocess
 from pathlib import Path
 
 import httpx
@@ -126,6 +128,24 @@ def test_doctor_finds_what_is_broken(home: Home) -> None:
     assert (done.returncode, "gatewy" in done.stdout) == (1, True)
 
 
+def test_second_signal_ends_a_gateway_that_still_answers(home: Home) -> None:
+    """Ctrl-C twice: an answer that nobody wants to wait for is broken off."""
+    home.configure(stub_config("a", load_s=0.0, chunks=10_000_000), "a")
+    with home.serve() as served, served.client() as client:
+        body = {"model": "a", "stream": True, "messages": [{"role": "user", "content": "go on"}]}
+        with client.stream("POST", "/v1/chat/completions", json=body) as stream:
+            next(stream.iter_lines())
+            served.process.send_signal(signal.SIGINT)
+            # Two signals at once may arrive as one: send until it has ended.
+            for _ in range(8):
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    served.process.wait(1)
+                    break
+                served.process.send_signal(signal.SIGINT)
+            assert served.process.returncode == 0
+    assert home.json("ps") == []
+
+
 def test_gateway_note_is_private(home: Home) -> None:
     """The token in it administers the gateway."""
     with home.serve():
@@ -135,8 +155,6 @@ def test_gateway_note_is_private(home: Home) -> None:
 def test_interrupted_command_ends_with_130(home: Home) -> None:
     """Ctrl-C is no error."""
     home.configure(stub_config("a", load_s=60.0), "a")
-    import subprocess
-
     from support.commands import gglib
 
     process = subprocess.Popen(
