@@ -229,7 +229,7 @@ class ModelFileMissing(ModelError):
     path: Path
 
     def __str__(self) -> str:
-        return f"{self.path}: no such file; check the path, or `gglib model remove` the entry"
+        return f"{self.path}: no such file; check the path"
 
 
 @_error
@@ -284,7 +284,7 @@ class EngineDied(EngineError):
     detail: str
 
     def __str__(self) -> str:
-        return f"the engine of model '{self.model}' died: {self.detail}; try again"
+        return f"the engine of model '{self.model}' died: {self.detail}"
 
 
 class ServerError(GglibError):

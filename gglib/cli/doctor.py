@@ -16,7 +16,7 @@ from gglib import __version__
 from gglib.cli.gateway_client import GatewayClient, find_gateway
 from gglib.cli.options import COMMON, Common, settings_for
 from gglib.cli.output import print_json, say
-from gglib.errors import ConfigurationError, GglibError
+from gglib.errors import ConfigurationError, EngineNotFound, GglibError
 
 if TYPE_CHECKING:
     from gglib.bootstrap import Composition
@@ -120,7 +120,9 @@ async def _catalog(parts: Composition) -> list[Finding]:
             "models",
             WARNING,
             f"the file of {model.name} is gone: {model.path}",
-            f"gglib model remove {model.name}",
+            "correct its path in the configuration file"
+            if model.origin.kind == "config"
+            else f"gglib model remove {model.name}",
         )
         for model in missing
     ]
@@ -130,15 +132,21 @@ async def _catalog(parts: Composition) -> list[Finding]:
 async def _engines(parts: Composition) -> list[Finding]:
     engines = await parts.engines()
     findings = []
+    found_one = False
     for name in engines.names:
         try:
             probe = await engines[name].probe()
+        except EngineNotFound as error:
+            # One that was never asked for is no fault, as long as there is another.
+            state = WARNING if name in parts.settings.engines else OK
+            findings.append(Finding("engine", state, f"{name}: not here; {error.reason}"))
         except GglibError as error:
-            findings.append(Finding("engine", WARNING, str(error)))
+            findings.append(Finding("engine", BROKEN, f"{name}: {error}"))
         else:
             found = " ".join(str(part) for part in (probe.version, probe.path) if part)
             findings.append(Finding("engine", OK, f"{name} {found} ({probe.source})"))
-    if all(finding.state != OK for finding in findings):
+            found_one = True
+    if not found_one:
         findings.append(Finding("engines", BROKEN, "there is none", "pip install 'gglib[llama]'"))
     return findings
 

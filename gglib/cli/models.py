@@ -20,6 +20,7 @@ app = App(name="model", help="The models gglib knows.", help_format="plaintext")
 @app.command
 def add(
     path: Path,
+    /,
     *,
     name: str | None = None,
     alias: Annotated[tuple[str, ...], Parameter(negative=())] = (),
@@ -83,7 +84,7 @@ def list_(*, common: Common = COMMON) -> None:
 
 
 @app.command
-def show(name: str, *, common: Common = COMMON) -> None:
+def show(name: str, /, *, common: Common = COMMON) -> None:
     """Show one model.
 
     Parameters
@@ -109,7 +110,7 @@ def show(name: str, *, common: Common = COMMON) -> None:
 
 
 @app.command
-def remove(name: str, *, common: Common = COMMON) -> None:
+def remove(name: str, /, *, common: Common = COMMON) -> None:
     """Forget a model. Its file stays where it is.
 
     Parameters

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import anyio
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from gglib.cli.gateway_client import GatewayClient, find_gateway
 from gglib.cli.options import COMMON, Common, compose_for
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["logs", "ps", "start", "stop"]
 
 
-def start(name: str, *, common: Common = COMMON) -> None:
+def start(name: str, /, *, common: Common = COMMON) -> None:
     """Start a model's server, and return when it is ready.
 
     With a gateway running, the gateway loads it; without one, it runs on by itself until
@@ -71,6 +72,7 @@ def start(name: str, *, common: Common = COMMON) -> None:
 
 def stop(
     name: str | None = None,
+    /,
     *,
     all_: Annotated[bool, Parameter(name="--all", negative=())] = False,
     force: Annotated[bool, Parameter(negative=())] = False,
@@ -110,7 +112,7 @@ def stop(
     if common.json:
         print_json({"stopped": stopped})
     elif stopped:
-        for model in stopped:
+        for model in dict.fromkeys(stopped):
             say(f"stopped {model}")
     else:
         say("nothing is running")
@@ -151,8 +153,9 @@ def ps(*, common: Common = COMMON) -> None:
 
 def logs(
     name: str,
+    /,
     *,
-    lines: Annotated[int, Parameter(alias="-n")] = 50,
+    lines: Annotated[int, Parameter(alias="-n", validator=Number(gte=0))] = 50,
     follow: Annotated[bool, Parameter(alias="-f", negative=())] = False,
     common: Common = COMMON,
 ) -> None:

@@ -86,7 +86,7 @@ def hold_presence(data_dir: Path) -> Iterator[PresenceKeeper]:
     """
     lock = _lock(data_dir)
     try:
-        lock.acquire(timeout=_LOOK_S, poll_interval=_LOOK_S / 10)
+        lock.acquire(timeout=_LOOK_S, poll_interval=0.02)
     except Timeout:
         other = read_presence(data_dir)
         raise GatewayRunning(

@@ -18,7 +18,7 @@ from gglib.ports.process_runner import ProcessRunner
 __all__ = ["Outcome", "OutcomeKind", "last_lines", "port_was_lost", "until_settled"]
 
 #: Polling a model of seconds costs little and saves up to the interval on every start.
-_FIRST_INTERVAL_S = 0.01
+_FIRST_INTERVAL_S = 0.005
 _FIRST_PHASE_S = 5.0
 _LATER_INTERVAL_S = 0.1
 

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-import attrs
-
 from gglib.domain.config import ServerConfig
-from gglib.domain.inference import InferenceConfig
-from gglib.domain.model import SERVER_DEFAULT_FIELDS, ModelDefaults, Profile, check_alias
+from gglib.domain.model import SERVER_DEFAULT_FIELDS, ModelDefaults, check_alias
 from gglib.errors import InvalidValue
 from gglib.settings.file import SettingsFile, unknown_key
 from gglib.settings.key_lines import KeyPath, dotted
@@ -22,19 +18,8 @@ __all__ = ["declared_models"]
 
 T = TypeVar("T")
 
-_DEFAULTS = frozenset(
-    {
-        "concurrency_limit",
-        "engine",
-        "memory_bytes",
-        "pinned",
-        "priority",
-        "runner",
-        "ttl_s",
-    }
-)
-_KNOWN = frozenset({"path", "aliases", "inference", "profiles"} | _DEFAULTS | SERVER_DEFAULT_FIELDS)
-_INFERENCE = frozenset(field.name for field in attrs.fields(InferenceConfig))
+_DEFAULTS = frozenset({"concurrency_limit", "engine", "runner"})
+_KNOWN = frozenset({"path", "aliases"} | _DEFAULTS | SERVER_DEFAULT_FIELDS)
 _SERVER_PATHS = frozenset({"mmproj_path", "slot_save_path"})
 
 
@@ -66,14 +51,11 @@ def _model(file: SettingsFile, where: KeyPath, value: Any) -> DeclaredModel:
     folder = file.path.parent
     path = _path(file, (*where, "path"), table["path"], folder)
     server = _server(file, where, table, folder)
-    inference = None
-    if "inference" in table:
-        inference = _inference(file, (*where, "inference"), table["inference"])
     defaults = {key: value for key, value in table.items() if key in _DEFAULTS}
 
     def check() -> tuple[str, ...]:
         ServerConfig(model_id=0, model_name=name, model_path=path, **server)
-        ModelDefaults(server=server, inference=inference, **defaults)
+        ModelDefaults(server=server, **defaults)
         return tuple(check_alias(alias) for alias in _list(table.get("aliases", []), "aliases"))
 
     aliases = _checked(file, where, check)
@@ -82,8 +64,6 @@ def _model(file: SettingsFile, where: KeyPath, value: Any) -> DeclaredModel:
         path=path,
         aliases=tuple(dict.fromkeys(aliases)),
         server=MappingProxyType(server),
-        inference=inference,
-        profiles=_profiles(file, (*where, "profiles"), table.get("profiles", {})),
         **defaults,
     )
 
@@ -95,20 +75,6 @@ def _server(
     for key in _SERVER_PATHS & server.keys():
         server[key] = str(_path(file, (*where, key), server[key], folder))
     return server
-
-
-def _inference(file: SettingsFile, where: KeyPath, value: Any) -> InferenceConfig:
-    table = file.table(where, value)
-    _check_keys(file, where, table, _INFERENCE)
-    return _checked(file, where, lambda: InferenceConfig(**table))
-
-
-def _profiles(file: SettingsFile, where: KeyPath, value: Any) -> tuple[Profile, ...]:
-    profiles = []
-    for name, table in file.table(where, value).items():
-        make = partial(Profile, name=name, inference=_inference(file, (*where, name), table))
-        profiles.append(_checked(file, (*where, name), make))
-    return tuple(profiles)
 
 
 def _path(file: SettingsFile, where: KeyPath, value: Any, folder: Path) -> Path:

@@ -6,16 +6,12 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 
 from gglib.domain.validation import at_least, between, flag, number_at_least, text, texts
 from gglib.errors import InvalidValue
-
-if TYPE_CHECKING:
-    from gglib.domain.inference import InferenceConfig
-    from gglib.domain.model import Profile
 
 __all__ = ["DeclaredModel", "GatewaySettings", "LoadedSettings", "Settings"]
 
@@ -70,7 +66,7 @@ class GatewaySettings:
         default=10.0, converter=_float, validator=number_at_least(0, optional=False)
     )
     queue_limit: int = attrs.field(default=256, validator=at_least(0, optional=False))
-    """How many requests may wait for one model."""
+    """How many requests may wait, all models together."""
     silence_timeout_s: float | None = attrs.field(
         default=600.0, converter=_limit, validator=number_at_least(0)
     )
@@ -95,16 +91,9 @@ class DeclaredModel:
     engine: str | None = None
     runner: str | None = None
     aliases: tuple[str, ...] = ()
-    ttl_s: float | None = None
-    """Idle time after which it is unloaded; -1 = the global one, 0 = never."""
-    pinned: bool = False
-    priority: int = 0
     concurrency_limit: int | None = None
-    memory_bytes: int | None = None
     server: Mapping[str, Any] = attrs.field(factory=dict, hash=False)
     """Fields of ``ServerConfig`` (those in ``SERVER_DEFAULT_FIELDS``), as plain data."""
-    inference: InferenceConfig | None = None
-    profiles: tuple[Profile, ...] = ()
 
 
 def _empty() -> Mapping[str, Any]:

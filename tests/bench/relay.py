@@ -188,11 +188,12 @@ def run(seconds: int) -> list[dict[str, Any]]:
         )
         nginx = stack.enter_context(process(command))
         config = folder / "gglib.toml"
+        engine = [sys.executable, str(HERE / "upstream.py"), "--port", "{port}"]
         (folder / "bench.gguf").write_bytes(b"the benchmark's engine reads no model")
         config.write_text(
             f'[gateway]\nport = {gateway}\napi_keys = ["{KEY}"]\n'
             f'[engines.bench]\nhealth_path = "/"\n'
-            f"command = {json.dumps([sys.executable, str(HERE / 'upstream.py'), '--port', '{port}'])}\n"
+            f"command = {json.dumps(engine)}\n"
             f'[models.bench]\npath = "{folder / "bench.gguf"}"\nengine = "bench"\n'
         )
         ours = stack.enter_context(

@@ -13,8 +13,7 @@ from typing import Any
 import attrs
 import pytest
 
-from gglib.domain.inference import InferenceConfig
-from gglib.domain.model import SERVER_DEFAULT_FIELDS, Profile
+from gglib.domain.model import SERVER_DEFAULT_FIELDS
 from gglib.errors import ConfigurationError
 from gglib.settings import GatewaySettings, LoadedSettings, load_settings
 
@@ -80,16 +79,7 @@ def test_example_of_the_specification_is_understood(tmp_path: Path) -> None:
         engine = "stub"
         aliases = ["a"]
         context_size = 8192
-        ttl_s = 300
         concurrency_limit = 10
-        memory_bytes = 2_000_000_000
-
-        [models.alpha.inference]
-        temperature = 0.5
-
-        [models.alpha.profiles.precise]
-        temperature = 0
-        stop = ["END"]
         """,
     ).settings
     assert settings.gateway.port == 8081
@@ -102,11 +92,7 @@ def test_example_of_the_specification_is_understood(tmp_path: Path) -> None:
         ("a",),
     )
     assert alpha.server == {"context_size": 8192}
-    assert (alpha.ttl_s, alpha.concurrency_limit, alpha.memory_bytes) == (300, 10, 2_000_000_000)
-    assert alpha.inference == InferenceConfig(temperature=0.5)
-    assert alpha.profiles == (
-        Profile(name="precise", inference=InferenceConfig(temperature=0, stop=("END",))),
-    )
+    assert alpha.concurrency_limit == 10
 
 
 LAYERS = [
@@ -136,9 +122,9 @@ def test_stronger_layer_wins_and_is_named(
 def test_source_of_a_declared_value_is_its_line(tmp_path: Path) -> None:
     """`config show` can name the line of everything the file says."""
     path = tmp_path / "gglib.toml"
-    sources = load(tmp_path, '\n[models."qwen:7b"]\npath = "q"\n\nttl_s = 4\n').sources
+    sources = load(tmp_path, '\n[models."qwen:7b"]\npath = "q"\n\nmlock = true\n').sources
     assert sources['models."qwen:7b".path'] == f"file {path}:3"
-    assert sources['models."qwen:7b".ttl_s'] == f"file {path}:5"
+    assert sources['models."qwen:7b".mlock'] == f"file {path}:5"
 
 
 @pytest.mark.parametrize(
@@ -342,7 +328,7 @@ BROKEN = {
         5,
         "[models.a] unknown key 'context_sise'; did you mean 'context_size'?",
     ),
-    "model without path": ("\n[models.a]\npinned = true", 2, "[models.a] needs a path"),
+    "model without path": ("\n[models.a]\nmlock = true", 2, "[models.a] needs a path"),
     "path of a wrong type": ("[models.a]\npath = 5", 2, "models.a.path is 5; expected the path"),
     "path of nobody": ("[models.a]\npath = '~no-such-user-here/x'", 2, "models.a.path is '~no"),
     "server value out of range": (
@@ -356,8 +342,9 @@ BROKEN = {
         "environment[A] is 1",
     ),
     "arguments as text": ("[models.a]\npath = 'a'\nextra_args = '-x'", 3, "expected a list"),
-    "time to live below -1": ("[models.a]\npath = 'a'\nttl_s = -2", 3, "ttl_s is -2"),
-    "pinned as text": ("[models.a]\npath = 'a'\npinned = 'no'", 3, "expected true or false"),
+    "no requests at once": ("[models.a]\npath='a'\nconcurrency_limit = 0", 3, "_limit is 0"),
+    "mlock as text": ("[models.a]\npath = 'a'\nmlock = 'no'", 3, "expected true or false"),
+    "key that has no effect yet": ("[models.a]\npath = 'a'\nttl_s = 9", 3, "unknown key 'ttl_s'"),
     "name that cannot be one": ("[models.'../a']\npath = 'a'", 1, "model_name is '../a'"),
     "alias that cannot be one": ("[models.a]\npath = 'a'\naliases = ['/']", 3, "aliases is '/'"),
     "alias as text": ("[models.a]\npath = 'a'\naliases = 'b'", 3, "expected a list of texts"),
@@ -375,22 +362,6 @@ BROKEN = {
         "[models.a]\npath = 'a'\naliases = ['a']",
         3,
         "the alias 'a' is taken by model 'a'",
-    ),
-    "unknown sampling key": (
-        "[models.a]\npath = 'a'\n[models.a.inference]\ntemprature = 1",
-        4,
-        "did you mean 'temperature'?",
-    ),
-    "sampling out of range": (
-        "[models.a]\npath = 'a'\n[models.a.profiles.p]\ntop_p = 2",
-        4,
-        "models.a.profiles.p: top_p is 2; expected a number from 0 to 1",
-    ),
-    "profile that is no table": ("[models.a]\npath='a'\nprofiles.p = 1", 3, "profiles.p is 1"),
-    "profile of a wrong name": (
-        "[models.a]\npath = 'a'\n[models.a.profiles.'-p']",
-        3,
-        "name is '-p'",
     ),
     "syntax": ("[gateway]\nport = 1\nhost = = 2", 3, "not TOML: Invalid value"),
     "syntax at the end": ("[gateway]\nhost = '''a", 2, "not TOML: "),

@@ -91,14 +91,17 @@ def _listeners(port: int) -> set[int]:
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         try:
             with open(table, "rb") as file:  # noqa: PTH123 - a kernel table, not a file
-                lines = file.read().splitlines()[1:]
+                next(file, None)
+                for line in file:
+                    fields = line.split(None, 10)
+                    if fields[3] != _LISTEN:
+                        # Listeners come first: what follows may be thousands of connections.
+                        break
+                    address, _, local_port = fields[1].partition(b":")
+                    if local_port == suffix and address in _COVERING:
+                        found.add(int(fields[9]))
         except OSError:
             continue
-        for line in lines:
-            fields = line.split()
-            address, _, local_port = fields[1].partition(b":")
-            if fields[3] == _LISTEN and local_port == suffix and address in _COVERING:
-                found.add(int(fields[9]))
     return found
 
 
