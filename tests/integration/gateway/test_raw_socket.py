@@ -179,7 +179,8 @@ async def test_chunked_request_arrives_with_a_length() -> None:
     raw = M.encode()
     async with open_socket_gateway() as gateway, gateway.connect() as client:
         await client.send(
-            b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+            b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\n"
             + b"5\r\n"
             + raw[:5]
             + b"\r\n%x\r\n" % len(raw[5:])

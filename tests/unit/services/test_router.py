@@ -77,7 +77,8 @@ async def test_try_lease_obeys_the_concurrency_limit() -> None:
     async with routing() as (router, _serving):
         async with router.lease(ONE):
             assert router.try_lease(ONE) is None
-        assert (lease := router.try_lease(ONE)) is not None
+        lease = router.try_lease(ONE)
+        assert lease is not None
         lease.release()
 
 
