@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import urllib.parse
 from typing import Any
 
@@ -29,6 +30,9 @@ _BETWEEN, _HEAD, _BODY = 0, 1, 2
 
 #: Targets that need no parsing.
 _PLAIN_TARGETS = frozenset(path.encode() for path in RELAYED_PATHS)
+
+
+_SLASHES = re.compile("/{2,}")
 
 
 class GatewayProtocol(OrderedConnection):
@@ -122,6 +126,8 @@ class GatewayProtocol(OrderedConnection):
         path = raw_path.decode("ascii", "replace")
         if "%" in path:
             path = urllib.parse.unquote(path)
+        # One spelling for the door and for the router behind it, which ignores empty segments.
+        path = _SLASHES.sub("/", path)
         if head.host is None and http_1_1:
             raise InvalidRequest("an HTTP/1.1 request needs a Host header")
         try:
@@ -136,8 +142,9 @@ class GatewayProtocol(OrderedConnection):
             return
         if path in RELAYED_PATHS and method == b"POST":
             head.admitted = True
+            target = path.encode("ascii")
             self._relay(
-                raw_path + b"?" + url.query if url.query else raw_path, head, http_1_1, keep_alive
+                target + b"?" + url.query if url.query else target, head, http_1_1, keep_alive
             )
         elif self._fits(head):
             self._add_turn(self._asgi_cycle(method, path, raw_path, url.query, head, keep_alive))

@@ -461,6 +461,11 @@ async def test_chunked_body_beyond_its_limit_is_413_and_the_answer_arrives() -> 
         ("/admin/models/m/load", "Authorization: Bearer right\r\n", 403, "forbidden"),
         ("/admin/models/m/load", "Authorization: Bearer admin-token\r\n", 200, None),
         ("/%61dmin/models/m/load", "Authorization: Bearer right\r\n", 403, "forbidden"),
+        ("//admin/models/m/load", "Authorization: Bearer right\r\n", 403, "forbidden"),
+        ("/%2fadmin/models/m/load", "Authorization: Bearer right\r\n", 403, "forbidden"),
+        ("/admin//models/m/load", "Authorization: Bearer right\r\n", 403, "forbidden"),
+        ("//v1//chat/completions", "", 401, "invalid_api_key"),
+        ("//v1//chat/completions", "Authorization: Bearer right\r\n", 200, None),
     ],
 )
 async def test_key_decides(path: str, extra: str, status: int, code: str | None) -> None:
