@@ -61,7 +61,10 @@ class Home:
     def make(cls, folder: Path, **environment: str) -> Home:
         """Make one below ``folder``."""
         inherited = {
-            name: value for name, value in os.environ.items() if not name.startswith("GGLIB_")
+            name: value
+            for name, value in os.environ.items()
+            # A user's commands find their bytecode; a second of compiling is not under test.
+            if not name.startswith("GGLIB_") and name != "PYTHONDONTWRITEBYTECODE"
         }
         path = folder / "home"
         return cls(path, {**inherited, "GGLIB_HOME": str(path), **environment})
