@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import shutil
@@ -15,6 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
+
+from gglib.cli.main import run
 
 __all__ = ["Home", "Served", "stub_config"]
 
@@ -77,7 +81,28 @@ class Home:
             (self.path / f"{name}.gguf").write_bytes(b"the stub reads no model")
 
     def run(self, *arguments: str, timeout: float = 50) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end."""
+        """Run a command to its end: in this process, where nothing of it stays behind.
+
+        A start of the interpreter takes longer than most commands, and there are hundreds.
+        """
+        if arguments[0] in {"serve", "start", "demo"}:
+            return self.run_apart(*arguments, timeout=timeout)
+        out, errors = io.StringIO(), io.StringIO()
+        with (
+            pytest.MonkeyPatch.context() as patch,
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(errors),
+        ):
+            for name in [name for name in os.environ if name.startswith("GGLIB_")]:
+                patch.delenv(name)
+            for name, value in self.environment.items():
+                if os.environ.get(name) != value:
+                    patch.setenv(name, value)
+            status = run(arguments)
+        return subprocess.CompletedProcess(arguments, status, out.getvalue(), errors.getvalue())
+
+    def run_apart(self, *arguments: str, timeout: float = 50) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end, in a process of its own."""
         return subprocess.run(
             [gglib(), *arguments],
             capture_output=True,
