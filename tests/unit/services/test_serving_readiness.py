@@ -130,10 +130,10 @@ async def test_stranger_on_the_port_settles_the_start() -> None:
 
 
 async def test_polling_is_quick_at_first_and_slower_later() -> None:
-    """Every 10 ms for five seconds, every 100 ms from then on."""
+    """Every 5 ms for five seconds, every 100 ms from then on."""
     clock = CountingClock()
-    await settled(ScriptedRunner(*[LOADING] * 520, READY), clock)
-    assert set(clock.sleeps[:499]) == {0.01}
+    await settled(ScriptedRunner(*[LOADING] * 1020, READY), clock)
+    assert set(clock.sleeps[:999]) == {0.005}
     assert set(clock.sleeps[-10:]) == {0.1}
     assert clock.sleeps == sorted(clock.sleeps)
 
