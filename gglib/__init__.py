@@ -49,6 +49,7 @@ _PLACES = {
     "ServerConfig": ("gglib.domain.config", "ServerConfig"),
     "ServerHealth": ("gglib.domain.health", "ServerHealth"),
     "ServerState": ("gglib.domain.state", "ServerState"),
+    "errors": ("gglib.errors", ""),
     "open": ("gglib.library", "open_library"),
 }
 
@@ -59,7 +60,8 @@ def __getattr__(name: str) -> object:
     from importlib import import_module
 
     module, attribute = _PLACES[name]
-    value = globals()[name] = getattr(import_module(module), attribute)
+    found = import_module(module)
+    value = globals()[name] = getattr(found, attribute) if attribute else found
     return value
 
 

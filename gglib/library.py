@@ -105,8 +105,14 @@ async def open_library(
             events=parts.events,
             clock=parts.clock,
         )
+        error: Exception | None = None
         async with open_router(serving, queue_limit=settings.gateway.queue_limit) as router:
             try:
                 yield Library(await parts.models(), serving, router)
+            except Exception as raised:
+                # Kept from the router's task group, which would wrap it.
+                error = raised
             finally:
                 await serving.stop_all()
+        if error is not None:
+            raise error

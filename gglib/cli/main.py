@@ -85,7 +85,7 @@ def run(arguments: Sequence[str]) -> int:
         # The reader has enough: end quietly, and keep the interpreter from flushing again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
-    except Exception as error:
+    except (Exception, BaseExceptionGroup) as error:
         if debug:
             raise
         return _fail_of(_root_of(error))

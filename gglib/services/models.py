@@ -103,9 +103,10 @@ class ModelService:
             origin=ModelOrigin(kind="file"),
             added_at=self._clock.now(),
         )
-        for taken in (model.name, *names):
-            if taken in (self._declared or {}):
-                raise ModelExists(taken, f"{taken} (declared in the configuration)")
+        for declared in (self._declared or {}).values():
+            for taken in (model.name, *names):
+                if taken in (declared.name, *declared.aliases):
+                    raise ModelExists(taken, f"{declared.name} (declared in the configuration)")
         model = await self._catalog.add(model)
         self._events.emit(
             ModelAdded(at=self._clock.now(), model_id=model.id, model_name=model.name)
@@ -140,8 +141,10 @@ class ModelService:
             self._declared = {item.name: await self._declare(item) for item in self._declarations}
             # Declaring may have given ids to new names, which is a change of its own.
             revision = await self._catalog.revision()
-        models = {model.name: model for model in await self._catalog.list()}
-        models.update(self._declared)
+        # The declared first: the first to have an alias keeps it.
+        models = dict(self._declared)
+        for model in await self._catalog.list():
+            models.setdefault(model.name, model)
         self._models = models
         self._index = NameIndex(models.values())
         self._revision = revision

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import os
 import signal
 import socket
 from collections.abc import Iterator
@@ -14,6 +12,7 @@ import attrs
 import httpx
 import pytest
 from integration.engine_process import DEADLINE_S, KEY, Server, lora
+from support.extras import require_embedded_engine
 
 from gglib.domain.config import LoraAdapter, ServerConfig
 from gglib.services.demo.tiny_gguf import tiny_gguf
@@ -26,11 +25,7 @@ pytestmark = pytest.mark.engine
 @pytest.fixture(scope="module", autouse=True)
 def _package() -> None:
     """Skip without the extra, unless the run must have it."""
-    if importlib.util.find_spec("xllamacpp") is None:
-        reason = "xllamacpp is not installed"
-        if "engine" in os.environ.get("GGLIB_REQUIRE", ""):
-            pytest.fail(reason)
-        pytest.skip(reason)
+    require_embedded_engine()
 
 
 @pytest.fixture(scope="module")

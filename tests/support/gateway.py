@@ -177,13 +177,16 @@ async def open_socket_gateway(
     api_keys: tuple[str, ...] = (),
     shutdown_timeout_s: float = 5.0,
     queue_limit: int = 256,
+    more_models: tuple[str, ...] = (),
 ) -> AsyncIterator[SocketGateway]:
     """Serve models m, n and one (one request at a time) for the block; bugs fail the test."""
     upstream = ScriptedUpstream()
     serving = FakeServing(upstream)
     bugs: list[BaseException] = []
+    listed = [model(1, "m"), model(2, "n"), model(3, "one", concurrency_limit=1)]
+    listed += [model(number, name) for number, name in enumerate(more_models, 4)]
     models = ModelService(
-        ListCatalog([model(1, "m"), model(2, "n"), model(3, "one", concurrency_limit=1)]),
+        ListCatalog(listed),
         NoSource(),
         clock=SystemClockForTests(),
         events=RecordingSink(),

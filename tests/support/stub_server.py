@@ -17,6 +17,8 @@ Options, all optional but ``port``:
 ``ballast_bytes`` memory it holds
 ``chunks``        how many pieces a streamed answer has
 
+A request with ``"pause_after": n`` gets n pieces of its stream, and no more.
+
 Prints ``child PID`` for each child, ``listening``, ``ready at SECONDS`` (Unix). Beside the API it
 serves ``POST /stub/exit`` (the body is the status) and ``POST /stub/print``.
 """
@@ -132,6 +134,8 @@ class Stub:
         )
         count = self.options.get("chunks", 3)
         for number in range(count):
+            if number == request.get("pause_after"):
+                threading.Event().wait()
             delta = {"content": f"{number} "}
             end = "stop" if number == count - 1 else None
             choice = {"index": 0, "delta": delta, "finish_reason": end}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import pickle
 import re
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import attrs
 import pytest
+from support.errors import ERROR_FIELDS, ERRORS, error_sample
 
 from gglib import errors
 from gglib.errors import (
@@ -25,53 +25,8 @@ from gglib.errors import (
     StartFailed,
 )
 
-CLASSES: list[type[Any]] = [
-    kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, GglibError)
-]
-LEAVES = [kind for kind in CLASSES if attrs.has(kind)]
+LEAVES = [kind for kind in ERRORS if attrs.has(kind)]
 
-SAMPLES: dict[str, Any] = {
-    "address": "http://127.0.0.1:1",
-    "available_bytes": 3 << 30,
-    "backup": Path("/backup.db"),
-    "candidates": ("one", "two"),
-    "close_names": ("near", "nearer"),
-    "code": "some_code",
-    "data_dir": Path("/data"),
-    "detail": "it fell over",
-    "device": "gpu0",
-    "engine": "some-engine",
-    "exit_status": 3,
-    "expected": "something else",
-    "field": "some_field",
-    "found": "0099",
-    "group": "gglib.engines",
-    "holder": "somebody",
-    "limit": 256,
-    "line": 12,
-    "log_tail": ("first line", "last line", "  "),
-    "message": "some message",
-    "model": "some-model",
-    "name": "some-name",
-    "needed_bytes": 7 << 30,
-    "param": "some_param",
-    "part": "the part",
-    "path": Path("/some/path"),
-    "pid": 4321,
-    "pids": (11, 22),
-    "port": 8080,
-    "reason": "some reason",
-    "remedy": "do that",
-    "retry_after_s": 5.0,
-    "server": "some-server",
-    "source": "gglib.toml",
-    "supported": "0042",
-    "timeout_s": 60.0,
-    "value": "some value",
-    "waited_s": 9.0,
-    "ways": ("install it", "build it"),
-    "what": "requests",
-}
 #: Fields for programs rather than readers, or said by a stronger one.
 SILENT = {
     ("InvalidRequest", "param"),
@@ -80,11 +35,6 @@ SILENT = {
     ("StartTimeout", "log_tail"),
 }
 SHOWN = {"available_bytes": "3.0 GiB", "needed_bytes": "7.0 GiB", "log_tail": "last line"}
-
-
-def sample(kind: type[Any]) -> Any:
-    """Return an error with every field filled."""
-    return kind(**{field.name: SAMPLES[field.name] for field in attrs.fields(kind)})
 
 
 def drawn() -> list[tuple[str, str]]:
@@ -102,27 +52,25 @@ def drawn() -> list[tuple[str, str]]:
 
 def test_tree_is_drawn_as_it_is() -> None:
     """The docstring lists every class, once, under its parent."""
-    assert sorted(drawn()) == sorted(
-        (kind.__name__, kind.__bases__[0].__name__) for kind in CLASSES
-    )
+    assert sorted(drawn()) == sorted((kind.__name__, kind.__bases__[0].__name__) for kind in ERRORS)
 
 
 def test_every_error_is_exported() -> None:
     """Nobody has to import a private name to catch one."""
-    assert sorted(errors.__all__) == sorted(kind.__name__ for kind in CLASSES)
+    assert sorted(errors.__all__) == sorted(kind.__name__ for kind in ERRORS)
 
 
 @pytest.mark.parametrize("kind", LEAVES)
 def test_error_survives_pickling_with_its_fields(kind: type[Any]) -> None:
     """Errors cross processes."""
-    error = sample(kind)
+    error = error_sample(kind)
     back = pickle.loads(pickle.dumps(error))
     assert type(back) is kind
     assert attrs.asdict(back) == attrs.asdict(error)
     assert str(back) == str(error)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in CLASSES if kind not in LEAVES])
+@pytest.mark.parametrize("kind", [kind for kind in ERRORS if kind not in LEAVES])
 def test_family_of_errors_survives_pickling(kind: type[Any]) -> None:
     """A family's name is an error too, without fields."""
     assert type(pickle.loads(pickle.dumps(kind()))) is kind
@@ -131,12 +79,12 @@ def test_family_of_errors_survives_pickling(kind: type[Any]) -> None:
 @pytest.mark.parametrize("kind", LEAVES)
 def test_message_names_every_field_in_one_line(kind: type[Any]) -> None:
     """Who reads the message alone knows what happened, to which thing."""
-    message = str(sample(kind))
+    message = str(error_sample(kind))
     assert "\n" not in message
     for field in attrs.fields(kind):
         if (kind.__name__, field.name) in SILENT:
             continue
-        value = SAMPLES[field.name]
+        value = ERROR_FIELDS[field.name]
         for part in value if isinstance(value, tuple) and field.name != "log_tail" else (value,):
             shown = SHOWN.get(field.name, f"{part:g}" if isinstance(part, float) else str(part))
             assert shown in message
@@ -146,7 +94,7 @@ def test_message_names_every_field_in_one_line(kind: type[Any]) -> None:
 def test_message_without_the_optional_fields_is_whole(kind: type[Any]) -> None:
     """What is not known leaves no 'None' and no hole."""
     needed = {
-        field.name: SAMPLES[field.name]
+        field.name: ERROR_FIELDS[field.name]
         for field in attrs.fields(kind)
         if field.default is attrs.NOTHING
     }

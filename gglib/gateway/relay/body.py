@@ -32,10 +32,11 @@ def read_requested_model(body: bytes) -> RequestedModel:
     try:
         requested = _decode(body)
     except RecursionError:
-        raise InvalidRequest("the body is nested too deeply", None) from None
-    except msgspec.MsgspecError as error:
+        raise _too_deep() from None
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise _explain(body, error) from None
-    if body.count(b'"model"') > 1 or b"\\u" in body:
+    # "model" can also be spelled with escapes, which nobody needs: all of its letters are \u006x.
+    if body.count(b'"model"') > 1 or b"\\u006" in body:
         _refuse_two_models(body)
     if not requested.model:
         raise InvalidRequest("'model' is empty; name a model of GET /v1/models", "model")
@@ -49,12 +50,18 @@ def with_model(body: bytes, name: str) -> bytes:
     return msgspec.json.encode(fields)
 
 
-def _explain(body: bytes, error: msgspec.MsgspecError) -> InvalidRequest:
+def _too_deep() -> InvalidRequest:
+    return InvalidRequest("the body is nested too deeply", None)
+
+
+def _explain(body: bytes, error: Exception) -> InvalidRequest:
     if not body.strip():
         return InvalidRequest("the request has no body; send a JSON object with 'model'", "model")
     try:
         fields = _decode_fields(body)
-    except msgspec.MsgspecError:
+    except RecursionError:
+        return _too_deep()
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         return InvalidRequest(f"the body is not a JSON object: {error}", None)
     for name, kind in (("model", "a string"), ("stream", "true or false")):
         if name in fields and f"`$.{name}`" in str(error):

@@ -1,0 +1,37 @@
+"""Every event there is, and one of each."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import attrs
+
+from gglib.domain import events
+from gglib.domain.events import Event
+
+__all__ = ["EVENTS", "event_sample"]
+
+EVENTS: list[type[Any]] = [
+    kind
+    for _, kind in inspect.getmembers(events, inspect.isclass)
+    if issubclass(kind, Event) and kind is not Event
+]
+
+_SAMPLES: dict[str, Any] = {
+    "at": 1.5,
+    "address": "http://127.0.0.1:8080",
+    "load_s": 2.25,
+    "model_id": 7,
+    "model_name": "qwen",
+    "pid": 4321,
+    "port": 9001,
+    "reason": "it fell over",
+    "server_id": "01ABC",
+    "stop_s": 0.5,
+}
+
+
+def event_sample(kind: type[Any]) -> Any:
+    """Return an event with every field filled."""
+    return kind(**{field.name: _SAMPLES[field.name] for field in attrs.fields(kind)})
