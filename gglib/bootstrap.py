@@ -37,6 +37,7 @@ from gglib.ports.process_runner import ProcessRunner
 from gglib.ports.process_table import ProcessTable
 from gglib.ports.server_registry import ServerRegistry
 from gglib.services.models import Declaration, ModelService
+from gglib.services.ownership import Reconciliation, reconcile
 from gglib.services.serving import ServingService
 from gglib.settings import DeclaredModel, Settings
 
@@ -155,6 +156,16 @@ class Composition:
             events=self.events,
             owner=Owner(kind=owner, pid=pid, process_started_at=process_started_at, node=node),
             start_timeout_s=self.settings.gateway.start_timeout_s,
+        )
+
+    async def reconcile(self) -> Reconciliation:
+        """Make what is on record agree with what runs: done before anything is started."""
+        return await reconcile(
+            await self.registry(),
+            await self.runners(),
+            processes=await self.process_table(),
+            events=self.events,
+            clock=self.clock,
         )
 
     async def _only(self, part: str, group: str, name: str, port: type[P]) -> P:

@@ -14,7 +14,6 @@ from gglib.domain.ownership import OwnerKind
 from gglib.logs import SilentSink
 from gglib.ports.event_sink import EventSink
 from gglib.services.models import ModelService
-from gglib.services.ownership import reconcile
 from gglib.services.routing.router import Lease, Router, open_router
 from gglib.services.serving import RunningServer, ServingService
 from gglib.settings import load_settings
@@ -98,13 +97,7 @@ async def open_library(
     settings = load_settings(flags=flags, environ=os.environ).settings
     async with compose(settings, events=events or SilentSink()) as parts:
         serving = await parts.serving(OwnerKind.LIBRARY)
-        await reconcile(
-            await parts.registry(),
-            await parts.runners(),
-            processes=await parts.process_table(),
-            events=parts.events,
-            clock=parts.clock,
-        )
+        await parts.reconcile()
         error: Exception | None = None
         async with open_router(serving, queue_limit=settings.gateway.queue_limit) as router:
             try:

@@ -21,7 +21,6 @@ from gglib.gateway.relay.limits import Limits
 from gglib.gateway.relay.shared import RelayShared
 from gglib.gateway.server import GatewayServer, log_error
 from gglib.ports.event_sink import EventSink
-from gglib.services.ownership import reconcile
 from gglib.services.routing.router import open_router
 from gglib.settings import GatewaySettings, Settings
 
@@ -70,13 +69,7 @@ async def _serve(
     settings = parts.settings.gateway
     models = await parts.models()
     serving = await parts.serving(OwnerKind.GATEWAY)
-    await reconcile(
-        await parts.registry(),
-        await parts.runners(),
-        processes=await parts.process_table(),
-        events=parts.events,
-        clock=parts.clock,
-    )
+    await parts.reconcile()
     address = url_of(listener, settings.host)
     model_count = len(await models.list())
     async with open_router(serving, queue_limit=settings.queue_limit) as router:

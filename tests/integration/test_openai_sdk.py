@@ -283,12 +283,12 @@ def test_engine_ended_in_a_stream_is_an_error_that_says_so(
 
 
 def test_engine_killed_in_the_middle_of_an_event_is_an_error_too(keyed: OpenAI) -> None:
-    """Whatever the client makes of half an event, it is no clean end."""
+    """Between events it is told, in the middle of one the transfer breaks: never a clean end."""
     stream = keyed.chat.completions.create(model="endless", messages=HELLO, stream=True)
     chunks = iter(stream)
     next(chunks)
     kill(keyed)
-    with pytest.raises((openai.APIError, httpx.HTTPError, json.JSONDecodeError)):
+    with pytest.raises((openai.APIError, httpx.HTTPError)):
         for _ in chunks:
             pass
 

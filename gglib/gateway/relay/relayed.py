@@ -44,6 +44,8 @@ class RelayTurn(Turn):
     _chunked = False
     _close_delimited = False
     _is_event_stream = False
+    _tail = b""
+    """The last bytes of an event stream that were sent on."""
     _heard = True
     _silent_since = 0.0
     _refusal: tuple[GglibError, int] | None = None
@@ -199,6 +201,8 @@ class RelayTurn(Turn):
         self._head_sent = True
 
     def answer_body(self, data: bytes) -> None:
+        if self._is_event_stream:
+            self._tail = (self._tail + data[-4:])[-4:]
         if self._chunked:
             self._out += (b"%x\r\n" % len(data), data, b"\r\n")
         else:
@@ -256,9 +260,13 @@ class RelayTurn(Turn):
             self.answer_ended()
 
     def _break_off(self, lease: Lease, reason: str) -> None:
-        """After the first byte: an error event, or a broken transfer; never a clean-looking end."""
+        """After the first byte: an error event, or a broken transfer; never a clean-looking end.
+
+        An event that was cut in the middle cannot be taken back, and would swallow ours.
+        """
         self._release()
-        if not self._is_event_stream:
+        between_events = not self._tail or self._tail.endswith((b"\n\n", b"\r\n\r\n"))
+        if not (self._is_event_stream and between_events):
             self.abort()
             return
         error = EngineDied(lease.server.model.name, reason)

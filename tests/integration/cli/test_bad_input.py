@@ -127,20 +127,15 @@ def test_vanished_model_file_is_named(home: Home, tmp_path: Path) -> None:
 
 
 def test_engine_that_dies_while_starting_is_told_with_its_last_line(home: Home) -> None:
-    """And leaves nothing behind."""
-    config = stub_config("m", exit_status=3, lines=["loading", "CUDA error: out of memory"])
+    """And leaves nothing behind but the engine's own words."""
+    lines = ["loading", "CUDA error: out of memory"]
+    config = stub_config("m", exit_status=3, lines=lines)
     home.configure(config, "m")
     line = refused(home, 1, "start", "m")
     assert "status 3" in line
     assert "CUDA error: out of memory" in line
     assert home.json("ps") == []
-
-
-def test_logs_of_a_start_that_failed_are_shown(home: Home) -> None:
-    """The engine's own words outlive it."""
-    home.configure(stub_config("m", exit_status=3, lines=["first", "second"]), "m")
-    home.run("start", "m")
-    assert home.run("logs", "m").stdout.splitlines() == ["first", "second"]
+    assert home.run("logs", "m").stdout.splitlines() == lines
 
 
 def test_stop_of_what_does_not_run_is_told(home: Home) -> None:

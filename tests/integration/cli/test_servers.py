@@ -146,12 +146,6 @@ def test_second_signal_ends_a_gateway_that_still_answers(home: Home) -> None:
     assert home.json("ps") == []
 
 
-def test_gateway_note_is_private(home: Home) -> None:
-    """The token in it administers the gateway."""
-    with home.serve():
-        assert (home.path / "gateway.json").stat().st_mode & 0o077 == 0
-
-
 def test_interrupted_command_ends_with_130(home: Home) -> None:
     """Ctrl-C is no error."""
     home.configure(stub_config("a", load_s=60.0), "a")

@@ -680,15 +680,23 @@ async def test_engine_that_speaks_no_http_is_an_error() -> None:
     assert (answer.status, json.loads(answer.body)["error"]["code"]) == (502, "engine_died")
 
 
-@pytest.mark.parametrize("script", ["die_in_stream", "die_in_chunk"])
-async def test_engine_that_dies_in_a_stream_ends_it_with_an_error_event(script: str) -> None:
+async def test_engine_that_dies_between_events_ends_the_stream_with_an_error_event() -> None:
     """No [DONE]; nobody takes the piece for the whole."""
     async with open_socket_gateway() as gateway, gateway.connect() as client:
-        await client.post(do(script))
+        await client.post(do("die_in_stream"))
         answer = await client.read()
     assert answer.body.rstrip().endswith(b"}}")
     error = json.loads(answer.body.rsplit(b"data: ", 1)[1])["error"]
     assert error["code"] == "engine_died"
+    assert b"[DONE]" not in answer.body
+
+
+async def test_engine_that_dies_in_an_event_is_a_broken_transfer() -> None:
+    """Half an event cannot be taken back: what is put behind it would be part of it."""
+    async with open_socket_gateway() as gateway, gateway.connect() as client:
+        await client.post(do("die_in_chunk"))
+        answer = await client.read()
+    assert not answer.whole
     assert b"[DONE]" not in answer.body
 
 
