@@ -13,7 +13,7 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.server import ServerState
 
 from gglib.errors import GglibError, InvalidRequest
-from gglib.gateway.relay.heads import RequestHead
+from gglib.gateway.relay.heads import HeadBytes, RequestHead
 from gglib.gateway.relay.relayed import RelayTurn
 from gglib.gateway.relay.shared import RELAYED_PATHS, RelayShared
 from gglib.gateway.relay.turn_queue import OrderedConnection
@@ -57,11 +57,22 @@ class GatewayProtocol(OrderedConnection):
         """When the present wait for the client began, to the precision of ``check``."""
         self._head: RequestHead | None = None
         """Of the latest request."""
+        self._relayed: bytes | None = None
+        """The target of the relayed request that the latest read has brought, if any."""
+        self._known: HeadBytes | None = None
+        """The latest request's head, when that was relayed and whole in one read."""
+        self._known_target = b""
 
     def data_received(self, data: bytes) -> None:
         if self._deaf:
             return
         phase = self._phase
+        if phase == _BETWEEN and self._known is not None:
+            body_at = self._known.body_at(data)
+            if body_at >= 0 and len(data) - body_at <= self._limits.max_body_bytes:
+                self._relay_known(data[body_at:])
+                return
+        self._relayed = None
         if phase == _HEAD:
             self._head_bytes_unfinished += len(data)
         elif phase == _BODY:
@@ -78,6 +89,8 @@ class GatewayProtocol(OrderedConnection):
         else:
             if self._phase == _HEAD and self._head_bytes_unfinished > self._limits.max_header_bytes:
                 self._refuse_head()
+            elif self._relayed is not None and phase == self._phase == _BETWEEN:
+                self._known, self._known_target = HeadBytes.of(data), self._relayed
 
     # Parser callbacks
 
@@ -108,6 +121,7 @@ class GatewayProtocol(OrderedConnection):
         if self._deaf:
             return
         head = self._head
+        self._known = None
         if head is None or not head.is_again(raw):
             head = self._head = RequestHead(raw)
         parser = self.parser
@@ -155,6 +169,20 @@ class GatewayProtocol(OrderedConnection):
         turn = RelayTurn(self, target, head, keep_alive)
         if not http_1_1:
             turn.http_1_0 = True
+        self._relayed = target if keep_alive else None
+        if self._active is None and not self._queue:
+            self._latest = self._active = turn
+            turn.activate()
+        else:
+            self._add_turn(turn)
+
+    def _relay_known(self, body: bytes) -> None:
+        """Relay a request that differs from the latest one in its body alone."""
+        assert self._head is not None
+        self._moved = True
+        turn = RelayTurn(self, self._known_target, self._head, True)
+        turn.on_body(body)
+        turn.request_complete = True
         if self._active is None and not self._queue:
             self._latest = self._active = turn
             turn.activate()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from gglib.errors import InvalidRequest
 from gglib.gateway.relay.wire import (
     REQUEST_HEADERS_KEPT_HERE,
@@ -9,7 +11,7 @@ from gglib.gateway.relay.wire import (
     travelling,
 )
 
-__all__ = ["AnswerHead", "Head", "Headers", "RequestHead"]
+__all__ = ["AnswerHead", "Head", "HeadBytes", "Headers", "RequestHead"]
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -28,6 +30,46 @@ _ONCE = frozenset(
         b"x-request-id",
     }
 )
+
+
+_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d+)[ \t]*\r\n", re.IGNORECASE)
+_MAX_DIGITS = 10
+
+
+class HeadBytes:
+    """The bytes of a head that the parser has accepted, around the digits of its length.
+
+    A message whose head is the same but for those digits, and that is whole in one read, needs
+    no parsing: the same bytes mean the same.
+    """
+
+    __slots__ = ("_before", "_behind")
+
+    def __init__(self, before: bytes, behind: bytes) -> None:
+        self._before = before
+        self._behind = behind
+
+    @classmethod
+    def of(cls, message: bytes) -> HeadBytes | None:
+        """Return the head's bytes if ``message`` is one whole message with a Content-Length."""
+        end = message.find(b"\r\n\r\n") + 4
+        found = _LENGTH.search(message, 0, end)
+        if found is None or int(found[1]) != len(message) - end:
+            return None
+        return cls(message[: found.start(1)], message[found.end(1) : end])
+
+    def body_at(self, data: bytes) -> int:
+        """Return where the body begins if ``data`` is one whole message with this head, else -1."""
+        before, behind = self._before, self._behind
+        if not data.startswith(before):
+            return -1
+        digits_at = len(before)
+        digits_end = data.find(behind, digits_at, digits_at + _MAX_DIGITS + len(behind))
+        digits = data[digits_at:digits_end]
+        body_at = digits_end + len(behind)
+        if digits_end < 0 or not digits.isdigit() or int(digits) != len(data) - body_at:
+            return -1
+        return body_at
 
 
 class Head:

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import httptools
 
-from gglib.gateway.relay.heads import AnswerHead, Headers
+from gglib.gateway.relay.heads import AnswerHead, HeadBytes, Headers
 from gglib.services.serving import RunningServer
 
 __all__ = ["AnswerSink", "UpstreamConnection", "UpstreamPool", "UpstreamPools"]
@@ -44,9 +44,12 @@ class UpstreamConnection(asyncio.Protocol):
         "_head_bytes",
         "_head_done",
         "_headers",
+        "_known",
+        "_known_status",
         "_parser",
         "_pool",
         "_sink",
+        "_status",
         "closed",
         "paused",
         "transport",
@@ -64,6 +67,10 @@ class UpstreamConnection(asyncio.Protocol):
         """Whether the engine is held back."""
         self._headers: Headers = []
         self._head = AnswerHead([])
+        self._status = 0
+        self._known: HeadBytes | None = None
+        """The latest answer's head, when the answer was whole in one read."""
+        self._known_status = 0
         self._head_done = False
         self._head_bytes = 0
         self._parser = httptools.HttpResponseParser(self)
@@ -113,7 +120,13 @@ class UpstreamConnection(asyncio.Protocol):
             self.abandon()
             return
         if not self._head_done:
+            if self._known is not None and self._head_bytes == 0:
+                body_at = self._known.body_at(data)
+                if body_at >= 0:
+                    self._answer_known(sink, data, body_at)
+                    return
             self._head_bytes += len(data)
+        first_read = self._head_bytes == len(data) and not self._head_done
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -125,7 +138,20 @@ class UpstreamConnection(asyncio.Protocol):
         if not self._head_done and self._head_bytes > _MAX_HEAD_BYTES:
             self._fail("the head of the engine's answer is too large")
             return
+        if first_read and self._sink is None and not self.closed:
+            self._known, self._known_status = HeadBytes.of(data), self._status
         sink.flush()
+
+    def _answer_known(self, sink: AnswerSink, data: bytes, body_at: int) -> None:
+        """Pass on an answer that differs from the latest one in its body alone."""
+        self._sink = None
+        body = data[body_at:]
+        self._head.length = b"%d" % len(body)
+        self._pool.put_back(self)
+        sink.answer_started(self._known_status, self._head)
+        if body:
+            sink.answer_body(body)
+        sink.answer_ended()
 
     def eof_received(self) -> bool:
         return False
@@ -170,6 +196,8 @@ class UpstreamConnection(asyncio.Protocol):
             self._headers = []
             return
         self._head_done = True
+        self._status = status
+        self._known = None
         if self._sink is not None:
             if not self._head.is_again(self._headers):
                 self._head = AnswerHead(self._headers)

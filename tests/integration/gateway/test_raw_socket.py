@@ -199,6 +199,33 @@ async def test_request_sent_byte_by_byte_is_served() -> None:
         assert (await client.read()).status == 200
 
 
+async def test_requests_of_any_length_on_one_connection_are_each_read_right() -> None:
+    """Known heads, other heads, split and joined messages take turns."""
+    async with open_socket_gateway() as gateway, gateway.connect() as client:
+        for number in range(12):
+            body = do("echo", number=number, text="x" * (7**number % 997))
+            extra = "X-Other: 1\r\n" if number % 5 == 4 else ""
+            request = RawClient.request(body, extra=extra)
+            if number % 4 == 3:
+                await client.send(request[:-3])
+                await anyio.lowlevel.checkpoint()
+                await client.send(request[-3:])
+            else:
+                await client.send(request)
+            assert json.loads((await client.read()).body)["body"] == body
+        joined = [do("numbered", number=number) for number in range(3)]
+        await client.send(b"".join(RawClient.request(body) for body in joined))
+        assert [(await client.read()).body for _ in joined] == [b"answer %d" % n for n in range(3)]
+
+
+async def test_status_of_an_answer_is_its_own() -> None:
+    """An answer that is known by its bytes keeps its own status."""
+    async with open_socket_gateway() as gateway, gateway.connect() as client:
+        for status in ("200 OK", "400 Bad", "200 OK", "200 OK", "503 No", "503 No"):
+            await client.post(do("status", status=status))
+            assert (await client.read()).status == int(status[:3])
+
+
 # Order and keep-alive
 
 
