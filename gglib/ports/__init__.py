@@ -1,1 +1,69 @@
-"""What the core needs from outside, one abstract class per file."""
+"""What the core needs from outside: one abstract class per port, adapters are their subclasses.
+
+Names are resolved when they are used, so that an adapter pays for what it imports.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gglib.domain.events import Event
+    from gglib.ports.clock import Clock
+    from gglib.ports.context import AdapterContext, EngineSet
+    from gglib.ports.engine import Engine, EngineCapabilities, EngineProbe
+    from gglib.ports.event_sink import EventSink
+    from gglib.ports.model_catalog import ModelCatalog
+    from gglib.ports.model_source import LocatedModel, ModelSource
+    from gglib.ports.process_runner import ProcessRunner
+    from gglib.ports.process_table import ProcessIdentity, ProcessTable
+    from gglib.ports.server_registry import ServerRegistry
+
+__all__ = [
+    "AdapterContext",
+    "Clock",
+    "Engine",
+    "EngineCapabilities",
+    "EngineProbe",
+    "EngineSet",
+    "Event",
+    "EventSink",
+    "LocatedModel",
+    "ModelCatalog",
+    "ModelSource",
+    "ProcessIdentity",
+    "ProcessRunner",
+    "ProcessTable",
+    "ServerRegistry",
+]
+
+_PLACES = {
+    "AdapterContext": "gglib.ports.context",
+    "Clock": "gglib.ports.clock",
+    "Engine": "gglib.ports.engine",
+    "EngineCapabilities": "gglib.ports.engine",
+    "EngineProbe": "gglib.ports.engine",
+    "EngineSet": "gglib.ports.context",
+    "Event": "gglib.domain.events",
+    "EventSink": "gglib.ports.event_sink",
+    "LocatedModel": "gglib.ports.model_source",
+    "ModelCatalog": "gglib.ports.model_catalog",
+    "ModelSource": "gglib.ports.model_source",
+    "ProcessIdentity": "gglib.ports.process_table",
+    "ProcessRunner": "gglib.ports.process_runner",
+    "ProcessTable": "gglib.ports.process_table",
+    "ServerRegistry": "gglib.ports.server_registry",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _PLACES:
+        raise AttributeError(f"module 'gglib.ports' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = globals()[name] = getattr(import_module(_PLACES[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import anyio
 
@@ -73,6 +74,14 @@ class ProcessRunner(ABC):
 
         Includes those that an earlier process of gglib started.
         """
+
+    async def has_file(self, path: Path) -> bool:
+        """Return whether a server would find ``path`` where it runs.
+
+        Runners that cannot tell say yes: the engine will say what it misses.
+        """
+        del path
+        return True
 
     async def adopt(self, handle: ProcessHandle) -> None:
         """Take over a running server that an earlier process started.

@@ -124,11 +124,12 @@ class ServingService:
         """
         chosen = await choose_engine(self._engines, model, engine)
         config = config_for(model, overrides, chosen.name)
-        for path in model.paths:
-            if not await anyio.Path(path).exists():
-                raise ModelFileMissing(path)
         runner_name = model.defaults.runner or self._default_runner
-        wish = Wish(config, chosen, runner_name, self._runner(runner_name))
+        runner = self._runner(runner_name)
+        for path in model.paths:
+            if not await runner.has_file(path):
+                raise ModelFileMissing(path)
+        wish = Wish(config, chosen, runner_name, runner)
         started = await self._started(wish)
         server = RunningServer(
             record=started.record, handle=started.handle, model=model, load_s=started.load_s

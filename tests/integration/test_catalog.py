@@ -11,12 +11,12 @@ from typing import Any
 import anyio
 import attrs
 import pytest
-from support.contexts import make_context
 
 from gglib.domain.inference import InferenceConfig
 from gglib.domain.model import Capability, Model, ModelDefaults, ModelFacts, ModelOrigin, Profile
 from gglib.errors import DatabaseCorrupt, ModelExists, ModelNotFound
 from gglib.ports.model_catalog import ModelCatalog
+from gglib.testing.contexts import make_context
 from gglib_adapters.catalog.sqlite import open_sqlite_catalog
 
 

@@ -11,8 +11,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from support.contexts import make_context
 
+from gglib.testing.contexts import make_context
 from gglib_adapters.catalog.sqlite import open_sqlite_catalog
 
 
@@ -25,7 +25,7 @@ def anyio_backend() -> str:
 WRITER = """
 import sys, itertools, pathlib, anyio, attrs
 sys.path[:0] = sys.argv[3:]
-from support.contexts import make_context
+from gglib.testing.contexts import make_context
 from gglib.domain.model import Model
 from gglib_adapters.catalog.sqlite import open_sqlite_catalog
 

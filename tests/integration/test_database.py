@@ -12,9 +12,9 @@ from pathlib import Path
 import anyio
 import pytest
 from sqlalchemy import Connection
-from support.contexts import make_context
 
 from gglib.errors import DatabaseCorrupt, DataDirectoryUnusable
+from gglib.testing.contexts import make_context
 from gglib_adapters.database import DATABASE_NAME, Database, open_database
 
 

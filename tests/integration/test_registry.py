@@ -12,7 +12,6 @@ from typing import Any
 import anyio
 import attrs
 import pytest
-from support.contexts import make_context
 
 from gglib.domain.config import LoraAdapter, ServerConfig
 from gglib.domain.handle import ProcessHandle
@@ -22,6 +21,7 @@ from gglib.domain.ownership import Owner, OwnerKind, ServerRecord
 from gglib.domain.state import ServerState
 from gglib.errors import DatabaseCorrupt
 from gglib.ports.server_registry import ServerRegistry
+from gglib.testing.contexts import make_context
 from gglib_adapters.catalog.registry import open_sqlite_registry
 from gglib_adapters.catalog.sqlite import open_sqlite_catalog
 

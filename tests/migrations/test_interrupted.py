@@ -16,7 +16,7 @@ from gglib_adapters.database import DATABASE_NAME
 OPENER = """
 import sys, pathlib, anyio
 sys.path[:0] = sys.argv[2:]
-from support.contexts import make_context
+from gglib.testing.contexts import make_context
 from gglib_adapters.catalog.sqlite import open_sqlite_catalog
 
 async def main():
@@ -58,7 +58,7 @@ KILLED = """
 import os, sys, pathlib, signal, anyio
 sys.path[:0] = sys.argv[3:]
 from sqlalchemy import Engine, event
-from support.contexts import make_context
+from gglib.testing.contexts import make_context
 from gglib_adapters.database import open_database
 
 left = int(sys.argv[2])

@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, event
-from support.contexts import SystemClockForTests, make_context
 from support.databases import dump, make_database, revision_of
 
 import gglib_migrations
+from gglib.bootstrap import SystemClock
 from gglib.errors import DatabaseCorrupt, DatabaseTooNew
+from gglib.testing.contexts import make_context
 from gglib_adapters import schema
 from gglib_adapters.catalog.sqlite import open_sqlite_catalog
 from gglib_adapters.database import DATABASE_NAME, open_database
@@ -32,7 +33,7 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-class FixedClock(SystemClockForTests):
+class FixedClock(SystemClock):
     """Says the time it is given."""
 
     def __init__(self, now: float) -> None:

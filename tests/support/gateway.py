@@ -14,6 +14,7 @@ from typing import Any
 import anyio
 from anyio.abc import SocketStream
 
+from gglib.bootstrap import SystemClock
 from gglib.domain.config import ServerConfig
 from gglib.domain.handle import ProcessHandle
 from gglib.domain.model import Model, ModelDefaults
@@ -29,7 +30,7 @@ from gglib.ports.model_source import LocatedModel, ModelSource
 from gglib.services.models import ModelService
 from gglib.services.routing.router import Router, open_router
 from gglib.services.serving import RunningServer
-from support.contexts import RecordingSink, SystemClockForTests
+from gglib.testing.contexts import RecordingSink
 from support.upstream import ScriptedUpstream
 
 __all__ = ["Answer", "RawClient", "SocketGateway", "open_socket_gateway"]
@@ -188,7 +189,7 @@ async def open_socket_gateway(
     models = ModelService(
         ListCatalog(listed),
         NoSource(),
-        clock=SystemClockForTests(),
+        clock=SystemClock(),
         events=RecordingSink(),
     )
     await models.refresh()

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import psutil
 
+from gglib.bootstrap import SystemClock
 from gglib.domain.config import ServerConfig
 from gglib.domain.handle import ProcessHandle
 from gglib.domain.health import ServerHealth
@@ -19,10 +20,10 @@ from gglib.ports.context import AdapterContext, EngineSet
 from gglib.ports.process_runner import ProcessRunner
 from gglib.ports.server_registry import ServerRegistry
 from gglib.services.serving import ServingService
+from gglib.testing.contexts import RecordingSink, make_context
 from gglib_adapters.catalog.registry import open_sqlite_registry
 from gglib_adapters.process_table import PsutilProcessTable
 from gglib_adapters.runners.local import open_local_runner
-from support.contexts import RecordingSink, SystemClockForTests, make_context
 from support.engines import StubEngine
 
 __all__ = [
@@ -121,7 +122,7 @@ class World:
         self.registry = registry
         self.engines = engines
         self.events = RecordingSink()
-        self.clock = SystemClockForTests()
+        self.clock = SystemClock()
         self.processes = PsutilProcessTable()
 
     @property

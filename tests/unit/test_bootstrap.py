@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.contexts import RecordingSink
 from support.distributions import install
 
 from gglib.bootstrap import SystemClock, compose, make_data_dir
@@ -15,6 +14,7 @@ from gglib.domain.ownership import OwnerKind
 from gglib.errors import AdapterError, ConfigurationError, DataDirectoryUnusable
 from gglib.plugins import ENGINES, PROCESS_RUNNERS
 from gglib.settings import Settings, load_settings
+from gglib.testing.contexts import RecordingSink
 
 STRANGER = textwrap.dedent('''
     """A runner and an engine that note when they are entered and left."""

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.contexts import make_context
 from support.distributions import install
 
 from gglib.errors import AdapterError, EngineNotFound
@@ -24,6 +23,7 @@ from gglib.plugins import (
 )
 from gglib.ports.engine import Engine
 from gglib.ports.model_source import ModelSource
+from gglib.testing.contexts import make_context
 
 STRANGER = textwrap.dedent('''
     """A stranger's adapters."""

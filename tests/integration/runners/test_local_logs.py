@@ -8,19 +8,20 @@ from typing import Any
 
 import anyio
 import httpx
-from support.contexts import SystemClockForTests, make_context
 from support.engines import StubEngine
 from support.servers import line_with
 
+from gglib.bootstrap import SystemClock
 from gglib.domain.config import ServerConfig
 from gglib.domain.handle import ProcessHandle
 from gglib.ports.clock import Clock
 from gglib.ports.context import AdapterContext
 from gglib.ports.process_runner import ProcessRunner
+from gglib.testing.contexts import make_context
 from gglib_adapters.runners.local import open_local_runner
 
 
-class SteppedClock(SystemClockForTests):
+class SteppedClock(SystemClock):
     """A clock whose only sleeper, the log task, goes round once per ``round``."""
 
     def __init__(self) -> None:

@@ -12,7 +12,6 @@ from typing import Any
 
 import anyio
 import pytest
-from support.contexts import make_context
 from support.engines import StubEngine
 from support.servers import line_with
 
@@ -20,6 +19,7 @@ from gglib.domain.config import ServerConfig
 from gglib.domain.handle import ProcessHandle
 from gglib.errors import PortInUse
 from gglib.ports.context import AdapterContext
+from gglib.testing.contexts import make_context
 from gglib_adapters.process_table import holder_of_port, open_process_table
 from gglib_adapters.runners.local import open_local_runner
 

@@ -10,11 +10,11 @@ import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.contexts import make_context
 
 from gglib.domain.config import ServerConfig
 from gglib.errors import ConfigurationError, EngineCannot, EngineNotFound
 from gglib.ports.engine import Engine
+from gglib.testing.contexts import make_context
 from gglib_adapters.engines.command import open_command_engine
 
 pytestmark = pytest.mark.anyio

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 from hypothesis import given
-from support.contexts import make_context
 from support.strategies import server_configs
 
 from gglib.domain.config import ServerConfig
 from gglib.errors import ConfigurationError, EngineCannot, EngineNotFound
+from gglib.testing.contexts import make_context
 from gglib_adapters.engines.embedded import EmbeddedEngine, open_embedded_engine
 from gglib_adapters.engines.embedded_flags import help_text
 from gglib_adapters.engines.embedded_server import main, parse

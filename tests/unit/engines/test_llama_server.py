@@ -8,10 +8,10 @@ import stat
 from pathlib import Path
 
 import pytest
-from support.contexts import make_context
 
 from gglib.domain.config import ServerConfig
 from gglib.errors import ConfigurationError, EngineCannot, EngineNotFound
+from gglib.testing.contexts import make_context
 from gglib_adapters.engines import llama_probe
 from gglib_adapters.engines.llama_probe import CACHE_FILE
 from gglib_adapters.engines.llama_server import open_llama_server_engine

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import anyio
 import pytest
-from support.contexts import RecordingSink, SystemClockForTests, make_context
 
+from gglib.bootstrap import SystemClock
 from gglib.domain.model import ModelDefaults
 from gglib.errors import (
     AmbiguousModel,
@@ -24,13 +24,14 @@ from gglib.errors import (
 from gglib.ports.model_catalog import ModelCatalog
 from gglib.services.demo.tiny_gguf import tiny_gguf
 from gglib.services.models import Declaration, ModelService
+from gglib.testing.contexts import RecordingSink, make_context
 from gglib_adapters.catalog.sqlite import open_sqlite_catalog
 from gglib_adapters.sources.file import open_file_source
 
 TINY = tiny_gguf()
 
 
-class SteppedClock(SystemClockForTests):
+class SteppedClock(SystemClock):
     """A clock whose sleeps end when the test says so."""
 
     def __init__(self) -> None:

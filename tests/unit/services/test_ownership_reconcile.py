@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from support.contexts import RecordingSink, SystemClockForTests
 from support.lists import ListRegistry, ListRunner
 
+from gglib.bootstrap import SystemClock
 from gglib.domain.config import ServerConfig
 from gglib.domain.handle import ProcessHandle
 from gglib.domain.ids import new_server_id
@@ -15,6 +15,7 @@ from gglib.domain.ownership import Owner, OwnerKind, ServerRecord
 from gglib.domain.state import ServerState
 from gglib.ports.process_table import ProcessIdentity, ProcessTable
 from gglib.services.ownership import Reconciliation, reconcile
+from gglib.testing.contexts import RecordingSink
 
 NODE = "here"
 DEAD, ALIVE = 1, 2
@@ -82,7 +83,7 @@ async def reconciled(
         {"local": runner},
         processes=TwoProcesses(),
         events=events or RecordingSink(),
-        clock=SystemClockForTests(),
+        clock=SystemClock(),
     )
 
 

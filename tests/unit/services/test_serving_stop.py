@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import attrs
 import pytest
-from support.contexts import RecordingSink, SystemClockForTests
 from support.gateway import model, running_server
 from support.lists import ListRegistry, ListRunner
 
+from gglib.bootstrap import SystemClock
 from gglib.domain.ownership import Owner, OwnerKind
 from gglib.domain.state import ServerState
 from gglib.errors import AdapterError, StopFailed
 from gglib.ports.context import EngineSet
 from gglib.services.serving import RunningServer, ServingService
+from gglib.testing.contexts import RecordingSink
 
 
 class House:
@@ -31,7 +32,7 @@ class House:
             "local",
             self.registry,
             EngineSet({}),
-            clock=SystemClockForTests(),
+            clock=SystemClock(),
             events=self.events,
             owner=Owner(kind=OwnerKind.LIBRARY, pid=1, process_started_at=0.0, node="here"),
         )

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.contexts import make_context
 from support.gguf_files import U32, pair, write_model
 
 from gglib.domain.model import Capability, Model
 from gglib.errors import InvalidModelFile, ModelFileMissing
 from gglib.ports.model_source import LocatedModel, ModelSource
 from gglib.services.demo.tiny_gguf import tiny_gguf
+from gglib.testing.contexts import make_context
 from gglib_adapters.sources.file import open_file_source, suggested_name
 
 pytestmark = pytest.mark.anyio

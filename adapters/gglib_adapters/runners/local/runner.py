@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import TypeVar
 
 import anyio
@@ -96,6 +97,10 @@ class LocalProcessRunner(ProcessRunner):
             if child.alive:
                 found[child.handle.server_id] = child.handle
         return sorted(found.values(), key=lambda handle: (handle.started_at, handle.server_id))
+
+    async def has_file(self, path: Path) -> bool:
+        """Return whether the file is on this machine."""
+        return await self._in_thread(path.exists)
 
     async def logs(
         self, handle: ProcessHandle, *, tail: int = 20, follow: bool = False

@@ -1,21 +1,19 @@
-"""What an adapter's factory needs, made of real parts."""
+"""What an adapter's factory is given, made of real parts."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import anyio
-
+from gglib.bootstrap import SystemClock
 from gglib.domain.events import Event
 from gglib.ports.clock import Clock
 from gglib.ports.context import AdapterContext, EngineSet
 from gglib.ports.engine import Engine
 from gglib.ports.event_sink import EventSink
 
-__all__ = ["RecordingSink", "SystemClockForTests", "make_context"]
+__all__ = ["RecordingSink", "make_context"]
 
 
 class RecordingSink(EventSink):
@@ -24,42 +22,34 @@ class RecordingSink(EventSink):
     def __init__(self) -> None:
         self.events: list[Event] = []
 
+    @property
+    def names(self) -> list[str]:
+        """The names of the events, in order."""
+        return [event.name for event in self.events]
+
     def emit(self, event: Event) -> None:
         """Keep ``event``."""
         self.events.append(event)
 
 
-class SystemClockForTests(Clock):
-    """The machine's own time."""
-
-    def now(self) -> float:
-        """Return Unix seconds."""
-        return time.time()
-
-    def monotonic(self) -> float:
-        """Return seconds that never go back."""
-        return time.monotonic()
-
-    async def sleep(self, seconds: float) -> None:
-        """Return after ``seconds``."""
-        await anyio.sleep(seconds)
-
-
 def make_context(
     data_dir: Path,
     *,
-    name: str = "x",
+    name: str = "test",
     settings: Mapping[str, Any] | None = None,
     engines: EngineSet | Mapping[str, Engine] | None = None,
     clock: Clock | None = None,
     events: EventSink | None = None,
 ) -> AdapterContext:
-    """Return a context over ``data_dir``; what is not given is real, or empty."""
+    """Return a context over ``data_dir``, which exists; what is not given is real, or empty.
+
+    ``name`` is the name the adapter is configured under, ``settings`` its section.
+    """
     return AdapterContext(
         name=name,
         settings=settings or {},
         data_dir=data_dir,
-        clock=clock or SystemClockForTests(),
+        clock=clock or SystemClock(),
         events=events or RecordingSink(),
         engines=engines if isinstance(engines, EngineSet) else EngineSet(engines or {}),
     )
