@@ -227,8 +227,13 @@ class ModelFileMissing(ModelError):
     """The model's file is not there."""
 
     path: Path
+    known_sources: tuple[str, ...] = ()
+    """Where else models come from, if the path may have meant such a place."""
 
     def __str__(self) -> str:
+        if self.known_sources:
+            known = ", ".join(self.known_sources)
+            return f"{self.path}: no such file, and no such source; known sources: {known}"
         return f"{self.path}: no such file; check the path"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from contextlib import suppress
 from typing import Any
 
 import attrs
@@ -41,7 +42,9 @@ class LogSink(EventSink):
             if field.name != "at"
         }
         level = "warning" if event.name.endswith("failed") else "info"
-        getattr(self._log, level)(event.name, **fields)
+        # Standard error may be a pipe that nobody reads any more: what happened has happened.
+        with suppress(OSError, ValueError):
+            getattr(self._log, level)(event.name, **fields)
 
 
 def configure_logs(*, json_lines: bool = False, debug: bool = False) -> None:

@@ -100,6 +100,22 @@ def _valid_adapters(_instance: Any, attribute: Any, value: Any) -> None:
         raise InvalidValue(attribute.name, value, "a list of LoRA adapters")
 
 
+#: What runners and requests see to, or every engine takes.
+_NO_INTENTS = frozenset(
+    {
+        "model_id",
+        "model_name",
+        "model_path",
+        "base_port",
+        "port",
+        "inference",
+        "environment",
+        "engine",
+        "extra_args",
+    }
+)
+
+
 @attrs.frozen(kw_only=True)
 class ServerConfig:
     """One server, as its user wants it. ``None`` leaves a choice to the engine.
@@ -161,6 +177,19 @@ class ServerConfig:
     def server_id(self) -> str | None:
         """The identity this server will carry, when one has been assigned."""
         return self.environment.get(SERVER_ID_VARIABLE)
+
+    @property
+    def intents(self) -> Mapping[str, Any]:
+        """Return what is asked of the engine beside the model and the port: fields that are set.
+
+        An engine expresses each, or refuses it by ``EngineCannot``.
+        """
+        defaults = {field.name: field.default for field in attrs.fields(ServerConfig)}
+        return {
+            name: getattr(self, name)
+            for name, default in defaults.items()
+            if name not in _NO_INTENTS and getattr(self, name) != default
+        }
 
     @property
     def effective_spec_draft_p_min(self) -> float | None:

@@ -7,6 +7,7 @@ from typing import ClassVar
 import attrs
 
 __all__ = [
+    "AdapterFailed",
     "Event",
     "GatewayStarted",
     "GatewayStopped",
@@ -26,6 +27,16 @@ class Event:
 
     name: ClassVar[str] = "event"
     at: float
+
+
+@attrs.frozen(kw_only=True)
+class AdapterFailed(Event):
+    """A plug-in that was asked for is broken, or failed while it was left; the rest goes on."""
+
+    name: ClassVar[str] = "adapter.failed"
+    group: str
+    adapter_name: str
+    reason: str
 
 
 @attrs.frozen(kw_only=True)

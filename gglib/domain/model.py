@@ -182,7 +182,7 @@ class Model:
     id: int = attrs.field(validator=at_least(0, optional=False))
     name: str = attrs.field(validator=model_name)
     paths: tuple[Path, ...] = attrs.field(converter=_paths, validator=_some_paths)
-    size_bytes: int = attrs.field(validator=at_least(0, optional=False))
+    size_bytes: int = attrs.field(validator=between(0, 2**63 - 1, optional=False))
     facts: ModelFacts = attrs.field(factory=ModelFacts)
     aliases: tuple[str, ...] = attrs.field(default=(), converter=_texts, validator=_names)
     tags: tuple[str, ...] = attrs.field(default=(), converter=_texts)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from gglib.domain.events import Event
     from gglib.ports.clock import Clock
-    from gglib.ports.context import AdapterContext, EngineSet
+    from gglib.ports.context import AdapterContext, AdapterFactory, EngineSet, RunnerSet
     from gglib.ports.engine import Engine, EngineCapabilities, EngineProbe
     from gglib.ports.event_sink import EventSink
     from gglib.ports.model_catalog import ModelCatalog
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AdapterContext",
+    "AdapterFactory",
     "Clock",
     "Engine",
     "EngineCapabilities",
@@ -34,11 +35,13 @@ __all__ = [
     "ProcessIdentity",
     "ProcessRunner",
     "ProcessTable",
+    "RunnerSet",
     "ServerRegistry",
 ]
 
 _PLACES = {
     "AdapterContext": "gglib.ports.context",
+    "AdapterFactory": "gglib.ports.context",
     "Clock": "gglib.ports.clock",
     "Engine": "gglib.ports.engine",
     "EngineCapabilities": "gglib.ports.engine",
@@ -52,6 +55,7 @@ _PLACES = {
     "ProcessIdentity": "gglib.ports.process_table",
     "ProcessRunner": "gglib.ports.process_runner",
     "ProcessTable": "gglib.ports.process_table",
+    "RunnerSet": "gglib.ports.context",
     "ServerRegistry": "gglib.ports.server_registry",
 }
 

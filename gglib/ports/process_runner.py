@@ -83,6 +83,15 @@ class ProcessRunner(ABC):
         del path
         return True
 
+    async def port_is_taken(self, handle: ProcessHandle) -> bool:
+        """Return whether somebody else has the port of a server that has ended.
+
+        Then it may have ended for want of its port, and is worth another start on another
+        one. Runners that cannot tell say no: the server's last lines may tell.
+        """
+        del handle
+        return False
+
     async def adopt(self, handle: ProcessHandle) -> None:
         """Take over a running server that an earlier process started.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from enum import StrEnum
-from urllib.parse import urlsplit
 
 import anyio
 import attrs
@@ -24,7 +23,6 @@ _LATER_INTERVAL_S = 0.1
 
 _LOG_LINES = 20
 
-_CONNECT_TIMEOUT_S = 1.0
 #: How engines say it. Source: strerror(EADDRINUSE), asyncio, and llama-server, build 11434.
 _BIND_FAILED = re.compile(
     r"address already in use|EADDRINUSE|errno 98|couldn'?t bind|(cannot|failed to) bind", re.I
@@ -111,15 +109,8 @@ async def last_lines(runner: ProcessRunner, handle: ProcessHandle) -> tuple[str,
     return tuple([line async for line in runner.logs(handle, tail=_LOG_LINES)])
 
 
-async def port_was_lost(handle: ProcessHandle, lines: Sequence[str]) -> bool:
+async def port_was_lost(runner: ProcessRunner, handle: ProcessHandle, lines: Sequence[str]) -> bool:
     """Return whether a server that has ended did so because somebody else took its port."""
     if any(_BIND_FAILED.search(line) for line in lines):
         return True
-    host = urlsplit(handle.base_url).hostname or "127.0.0.1"
-    try:
-        with anyio.fail_after(_CONNECT_TIMEOUT_S):
-            stream = await anyio.connect_tcp(host, handle.port)
-    except (OSError, TimeoutError):
-        return False
-    await stream.aclose()
-    return True
+    return await runner.port_is_taken(handle)

@@ -144,7 +144,7 @@ class Starter:
         if outcome.kind is OutcomeKind.PORT_HELD:
             reason = f"its port {handle.port} was taken by {outcome.port_held_by}"
             return PortLost(StartFailed(name, None, lines, reason))
-        return PortLost(failure) if await port_was_lost(handle, lines) else failure
+        return PortLost(failure) if await port_was_lost(runner, handle, lines) else failure
 
     async def _undo(
         self, runner: ProcessRunner, record: ServerRecord, error: BaseException

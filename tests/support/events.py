@@ -19,8 +19,10 @@ EVENTS: list[type[Any]] = [
 ]
 
 _SAMPLES: dict[str, Any] = {
+    "adapter_name": "strange",
     "at": 1.5,
     "address": "http://127.0.0.1:8080",
+    "group": "gglib.engines",
     "load_s": 2.25,
     "model_id": 7,
     "model_name": "qwen",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ import structlog
 from support.events import EVENTS, event_sample
 from support.gateway import model, running_server
 
-from gglib.domain.events import Event, ServerFailed
+from gglib.domain.events import AdapterFailed, Event, ServerFailed
 from gglib.gateway.doors import Doors
 from gglib.gateway.presence import Presence
 from gglib.gateway.serve import Gateway
@@ -48,7 +49,7 @@ def test_event_is_one_json_line_with_its_name_and_fields(
     (line,) = logged().splitlines()
     entry = json.loads(line)
     assert entry.pop("event") == kind.name
-    assert entry.pop("level") == ("warning" if kind is ServerFailed else "info")
+    assert entry.pop("level") == ("warning" if kind in (AdapterFailed, ServerFailed) else "info")
     assert entry.pop("timestamp").endswith("Z")
     fields = attrs.asdict(event)
     del fields["at"]
@@ -66,6 +67,20 @@ def test_event_is_one_line_for_people(logged: Callable[[], str], kind: type[Even
     for field in attrs.fields(kind):
         if field.name != "at":
             assert f"{field.name}=" in line
+
+
+@pytest.mark.parametrize("json_lines", [True, False])
+def test_closed_stream_does_not_harm_who_tells(
+    logged: Callable[[], str], monkeypatch: pytest.MonkeyPatch, json_lines: bool
+) -> None:
+    """A log that nobody can read any more ends no gateway."""
+    del logged
+    with monkeypatch.context() as patched:
+        stream = io.StringIO()
+        patched.setattr("sys.stderr", stream)
+        configure_logs(json_lines=json_lines)
+        stream.close()
+        LogSink().emit(event_sample(ServerFailed))
 
 
 def test_silent_sink_says_nothing(logged: Callable[[], str]) -> None:

@@ -19,6 +19,8 @@ from gglib_adapters.schema import catalog_revision, model_aliases, model_names, 
 
 __all__ = ["SqliteModelCatalog", "open_sqlite_catalog"]
 
+_MAX_ID = 2**63 - 1
+
 
 @asynccontextmanager
 async def open_sqlite_catalog(context: AdapterContext) -> AsyncIterator[ModelCatalog]:
@@ -61,6 +63,8 @@ class SqliteModelCatalog(ModelCatalog):
 
     async def get(self, model_id: int) -> Model:
         """Return the model with this id; see the port."""
+        if not 0 <= model_id <= _MAX_ID:
+            raise _not_found(model_id)
         query = select(models.c.document).where(models.c.id == model_id)
         document = await self._database.read(lambda connection: connection.scalar(query))
         if document is None:
@@ -136,11 +140,16 @@ def _not_found(model_id: int) -> ModelNotFound:
 def _columns(model: Model) -> dict[str, Any]:
     return {
         "size_bytes": model.size_bytes,
-        "architecture": model.facts.architecture,
-        "quantization": model.facts.quantization,
+        "architecture": _storable(model.facts.architecture),
+        "quantization": _storable(model.facts.quantization),
         "added_at": model.added_at,
         "document": to_document(model),
     }
+
+
+def _storable(text: str | None) -> str | None:
+    """Return what a column can hold of a file's text: the document has it whole."""
+    return None if text is None else text.encode("utf-8", "backslashreplace").decode()
 
 
 def _known_id(connection: Connection, name: str) -> int | None:

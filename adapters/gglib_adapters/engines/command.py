@@ -34,24 +34,6 @@ _SETTINGS = (
     "api_key_variable",
 )
 
-#: Fields that are no intent about the server's inside, or that runners see to.
-_NEUTRAL = frozenset(
-    {
-        "model_id",
-        "model_name",
-        "model_path",
-        "base_port",
-        "port",
-        "inference",
-        "environment",
-        "engine",
-        "extra_args",
-    }
-)
-
-#: A configuration that sets nothing: what differs from it is an intent.
-_UNSET = ServerConfig(model_id=0, model_name="unset", model_path=Path("unset"))
-
 _TOKEN = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 
 
@@ -146,17 +128,10 @@ class CommandEngine(Engine):
                 that its server expects is not left out silently.
         """
         named = {name for word in self._settings.command for name in _names(word)}
-        for field in attrs.fields(ServerConfig):
-            value = getattr(config, field.name)
-            if (
-                field.name in _NEUTRAL
-                or field.name in named
-                or value == getattr(_UNSET, field.name)
-            ):
-                continue
-            raise EngineCannot(
-                self._name, field.name, value, "put what the server needs into its command"
-            )
+        for name, value in config.intents.items():
+            if name not in named:
+                remedy = "put what the server needs into its command"
+                raise EngineCannot(self._name, name, value, remedy)
         if "context_size" in named and config.context_size is None:
             raise EngineCannot(
                 self._name, "context_size", None, "its command names it: set it for the model"

@@ -12,15 +12,14 @@ import attrs
 
 from gglib.domain.config import ServerConfig
 from gglib.domain.handle import ProcessHandle
-from gglib.domain.ids import new_server_id
 from gglib.errors import NotRunning, PortInUse, StartFailed, StopFailed
 from gglib.ports.context import AdapterContext
+from gglib_adapters.free_port import choose_port
 from gglib_adapters.process_table import holder_of_port
 from gglib_adapters.runners.local import groups, identity, processes
 from gglib_adapters.runners.local.groups import Family
 from gglib_adapters.runners.local.identity import Site
 from gglib_adapters.runners.local.logs import LogFolder
-from gglib_adapters.runners.local.ports import choose_port
 from gglib_adapters.runners.local.processes import Process
 from gglib_adapters.runners.local.servers import Child, Ending, Launch
 from gglib_adapters.runners.local.settings import LocalRunnerSettings
@@ -151,17 +150,7 @@ class Lifecycle:
         self._promised.add(port)
         try:
             command = launch.engine.command(config, port)
-            draft = ProcessHandle(
-                model_id=config.model_id,
-                model_name=config.model_name,
-                pid=None,
-                port=port,
-                started_at=self._context.clock.now(),
-                server_id=config.server_id or new_server_id(),
-                runner=self._site.runner,
-                node=self._site.node,
-                base_url=f"http://127.0.0.1:{port}",
-            )
+            draft = self._context.handle_for(config, port=port, node=self._site.node)
             child = await anyio.to_thread.run_sync(
                 self._spawn_now, launch, command, draft, limiter=self._limiter
             )

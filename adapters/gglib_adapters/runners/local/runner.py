@@ -17,6 +17,7 @@ from gglib.domain.health import ServerHealth
 from gglib.errors import NotRunning
 from gglib.ports.context import AdapterContext
 from gglib.ports.process_runner import ProcessRunner
+from gglib_adapters.free_port import is_free
 from gglib_adapters.process_table import node_name
 from gglib_adapters.runners.local import identity, processes
 from gglib_adapters.runners.local.checkup import Checkup
@@ -25,6 +26,7 @@ from gglib_adapters.runners.local.lifecycle import Lifecycle
 from gglib_adapters.runners.local.logs import LogFolder
 from gglib_adapters.runners.local.servers import collect_abandoned
 from gglib_adapters.runners.local.settings import LocalRunnerSettings
+from gglib_adapters.runners.section import read_section
 
 __all__ = ["LocalProcessRunner", "open_local_runner"]
 
@@ -102,6 +104,10 @@ class LocalProcessRunner(ProcessRunner):
         """Return whether the file is on this machine."""
         return await self._in_thread(path.exists)
 
+    async def port_is_taken(self, handle: ProcessHandle) -> bool:
+        """Return whether somebody listens on the port of a server that has ended."""
+        return not await self._in_thread(lambda: is_free(handle.port))
+
     async def logs(
         self, handle: ProcessHandle, *, tail: int = 20, follow: bool = False
     ) -> AsyncIterator[str]:
@@ -163,7 +169,7 @@ async def open_local_runner(context: AdapterContext) -> AsyncIterator[LocalProce
     Raises:
         ConfigurationError: a setting is unknown or wrong.
     """
-    settings = LocalRunnerSettings.from_context(context)
+    settings = read_section(LocalRunnerSettings, context)
     collect_abandoned()
     raised: BaseException | None = None
     async with anyio.create_task_group() as tasks:

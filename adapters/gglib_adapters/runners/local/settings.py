@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
-
 import attrs
 
 from gglib.domain.validation import at_least, number_at_least
-from gglib.errors import ConfigurationError, InvalidValue
-from gglib.ports.context import AdapterContext
 
 __all__ = ["LocalRunnerSettings"]
 
@@ -28,23 +24,3 @@ class LocalRunnerSettings:
     """A server's output beyond this moves to one older file, which is cut to the same size."""
     log_keep: int = attrs.field(default=5, validator=at_least(1, optional=False))
     """Log files kept per model, those of running servers apart."""
-
-    @classmethod
-    def from_context(cls, context: AdapterContext) -> LocalRunnerSettings:
-        """Return the validated settings of ``context``.
-
-        Raises:
-            ConfigurationError: a key is unknown (with the nearest known one) or a value wrong.
-        """
-        source = f"[runners.{context.name}]"
-        known = [field.name for field in attrs.fields(cls)]
-        for key in context.settings:
-            if key in known:
-                continue
-            close = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
-            hint = f"did you mean '{close[0]}'?" if close else f"known keys: {', '.join(known)}"
-            raise ConfigurationError(f"unknown key '{key}'; {hint}", source)
-        try:
-            return cls(**context.settings)
-        except InvalidValue as error:
-            raise ConfigurationError(str(error), source) from error
