@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+#: Distributions of strangers, with tests of their own: run where they are installed.
+collect_ignore = ["third_party"]
+
 
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -8,63 +8,93 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gglib_adapters.catalog.memory import MemoryModelCatalog, MemoryServerRegistry
-
+    from gglib.services.demo.tiny_gguf import tiny_gguf
     from gglib.testing.contexts import RecordingSink, make_context
     from gglib.testing.contracts.clock import ClockContract
     from gglib.testing.contracts.engine import EngineContract
     from gglib.testing.contracts.event_sink import EventSinkContract
     from gglib.testing.contracts.model_catalog import ModelCatalogContract
-    from gglib.testing.contracts.model_source import ModelSourceContract
-    from gglib.testing.contracts.process_runner import ProcessRunnerContract
+    from gglib.testing.contracts.model_source import KnownModel, ModelSourceContract
+    from gglib.testing.contracts.process_runner import Behaviour, ProcessRunnerContract, RunnerKit
     from gglib.testing.contracts.process_table import ProcessTableContract
     from gglib.testing.contracts.server_registry import ServerRegistryContract
+    from gglib.testing.mock_parts import MockEngine, MockModelSource
+    from gglib.testing.mocked_gateway import MockGateway, mock_gateway
+    from gglib.testing.mocked_library import mock_library
+    from gglib.testing.stub_engine import StubEngine
+    from gglib_adapters.catalog.memory import MemoryModelCatalog, MemoryServerRegistry
     from gglib_adapters.runners.mock import (
         FakeClock,
         MockCall,
         MockEngineServer,
+        MockRequest,
         MockRunner,
         MockScript,
+        MockWorld,
     )
 
 __all__ = [
+    "Behaviour",
     "ClockContract",
     "EngineContract",
     "EventSinkContract",
     "FakeClock",
+    "KnownModel",
     "MemoryModelCatalog",
     "MemoryServerRegistry",
     "MockCall",
+    "MockEngine",
     "MockEngineServer",
+    "MockGateway",
+    "MockModelSource",
+    "MockRequest",
     "MockRunner",
     "MockScript",
+    "MockWorld",
     "ModelCatalogContract",
     "ModelSourceContract",
     "ProcessRunnerContract",
     "ProcessTableContract",
     "RecordingSink",
+    "RunnerKit",
     "ServerRegistryContract",
+    "StubEngine",
     "make_context",
+    "mock_gateway",
+    "mock_library",
+    "tiny_gguf",
 ]
 
 _PLACES = {
+    "Behaviour": "gglib.testing.contracts.process_runner",
     "ClockContract": "gglib.testing.contracts.clock",
     "EngineContract": "gglib.testing.contracts.engine",
     "EventSinkContract": "gglib.testing.contracts.event_sink",
     "FakeClock": "gglib_adapters.runners.mock",
+    "KnownModel": "gglib.testing.contracts.model_source",
     "MemoryModelCatalog": "gglib_adapters.catalog.memory",
     "MemoryServerRegistry": "gglib_adapters.catalog.memory",
     "MockCall": "gglib_adapters.runners.mock",
+    "MockEngine": "gglib.testing.mock_parts",
     "MockEngineServer": "gglib_adapters.runners.mock",
+    "MockGateway": "gglib.testing.mocked_gateway",
+    "MockModelSource": "gglib.testing.mock_parts",
+    "MockRequest": "gglib_adapters.runners.mock",
     "MockRunner": "gglib_adapters.runners.mock",
     "MockScript": "gglib_adapters.runners.mock",
+    "MockWorld": "gglib_adapters.runners.mock",
     "ModelCatalogContract": "gglib.testing.contracts.model_catalog",
     "ModelSourceContract": "gglib.testing.contracts.model_source",
     "ProcessRunnerContract": "gglib.testing.contracts.process_runner",
     "ProcessTableContract": "gglib.testing.contracts.process_table",
     "RecordingSink": "gglib.testing.contexts",
+    "RunnerKit": "gglib.testing.contracts.process_runner",
     "ServerRegistryContract": "gglib.testing.contracts.server_registry",
+    "StubEngine": "gglib.testing.stub_engine",
     "make_context": "gglib.testing.contexts",
+    "mock_gateway": "gglib.testing.mocked_gateway",
+    "mock_library": "gglib.testing.mocked_library",
+    "tiny_gguf": "gglib.services.demo.tiny_gguf",
 }
 
 

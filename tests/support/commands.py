@@ -19,10 +19,11 @@ import httpx
 import pytest
 
 from gglib.cli.main import run
+from gglib.testing import stub_engine
 
 __all__ = ["Home", "Served", "stub_config"]
 
-STUB = Path(__file__).parent / "stub_server.py"
+STUB = Path(stub_engine.__file__).with_name("stub_server.py")
 
 
 def stub_config(*models: str, load_s: float = 0.0, extra: str = "", **options: Any) -> str:

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
+import tempfile
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-__all__ = ["install"]
+__all__ = ["install", "unpack"]
+
+
+def unpack(project: Path, site: Path) -> None:
+    """Build the wheel of ``project`` and unpack it into ``site``, as an installer does."""
+    with tempfile.TemporaryDirectory() as folder:
+        build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder]
+        subprocess.run(build, cwd=project, check=True, capture_output=True)
+        (wheel,) = Path(folder).glob("*.whl")
+        with zipfile.ZipFile(wheel) as archive:
+            archive.extractall(site)
 
 
 def install(
@@ -16,16 +29,16 @@ def install(
     site: Path,
     modules: Mapping[str, str],
     entry_points: Mapping[str, Mapping[str, str]],
+    *,
+    distribution: str = "gglib-test-stranger",
 ) -> None:
     """Write modules (name to source) and entry points into ``site``, and put it on the path.
 
-    For the test only: the modules are forgotten after it.
+    For the test only: the modules are forgotten after it. The version is 1.0.
     """
-    info = site / "gglib_test_stranger-1.0.dist-info"
+    info = site / f"{distribution.replace('-', '_')}-1.0.dist-info"
     info.mkdir(parents=True)
-    (info / "METADATA").write_text(
-        "Metadata-Version: 2.1\nName: gglib-test-stranger\nVersion: 1.0\n"
-    )
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n")
     lines = []
     for group, entries in entry_points.items():
         lines.append(f"[{group}]")

@@ -1,35 +1,14 @@
-"""Ports that are lists: servers that exist on paper only."""
+"""A runner that is a list: its servers exist on paper only."""
 
 from __future__ import annotations
 
 from gglib.domain.config import ServerConfig
 from gglib.domain.handle import ProcessHandle
 from gglib.domain.health import ServerHealth
-from gglib.domain.ownership import ServerRecord
 from gglib.errors import NotRunning, StopFailed
 from gglib.ports.process_runner import ProcessRunner
-from gglib.ports.server_registry import ServerRegistry
 
-__all__ = ["ListRegistry", "ListRunner"]
-
-
-class ListRegistry(ServerRegistry):
-    """Records in memory."""
-
-    def __init__(self, *records: ServerRecord) -> None:
-        self.rows = {record.server_id: record for record in records}
-
-    async def put(self, record: ServerRecord) -> None:
-        self.rows[record.server_id] = record
-
-    async def get(self, server_id: str) -> ServerRecord | None:
-        return self.rows.get(server_id)
-
-    async def list(self) -> list[ServerRecord]:
-        return list(self.rows.values())
-
-    async def remove(self, server_id: str) -> None:
-        self.rows.pop(server_id, None)
+__all__ = ["ListRunner"]
 
 
 class ListRunner(ProcessRunner):

@@ -13,7 +13,7 @@ from pathlib import Path
 import anyio
 
 from gglib.domain.ownership import OwnerKind
-from support.engines import StubEngine
+from gglib.testing.stub_engine import StubEngine
 from support.servers import model_of, open_world
 
 

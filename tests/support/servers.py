@@ -21,10 +21,10 @@ from gglib.ports.process_runner import ProcessRunner
 from gglib.ports.server_registry import ServerRegistry
 from gglib.services.serving import ServingService
 from gglib.testing.contexts import RecordingSink, make_context
+from gglib.testing.stub_engine import StubEngine
 from gglib_adapters.catalog.registry import open_sqlite_registry
 from gglib_adapters.process_table import PsutilProcessTable
 from gglib_adapters.runners.local import open_local_runner
-from support.engines import StubEngine
 
 __all__ = [
     "PointRegistry",
@@ -214,6 +214,12 @@ class PointRunner(ProcessRunner):
 
     async def wait(self, handle: ProcessHandle) -> int | None:
         return await self._inner.wait(handle)
+
+    async def port_is_taken(self, handle: ProcessHandle) -> bool:
+        return await self._inner.port_is_taken(handle)
+
+    async def has_file(self, path: Path) -> bool:
+        return await self._inner.has_file(path)
 
     def logs(
         self, handle: ProcessHandle, *, tail: int = 20, follow: bool = False

@@ -8,10 +8,10 @@ from typing import Any
 import attrs
 import psutil
 import pytest
-from support.engines import StubEngine
 from support.servers import line_with, lives, local_context, stub_config, until_ready
 
 from gglib.errors import NotRunning
+from gglib.testing.stub_engine import StubEngine
 from gglib_adapters.runners.local import open_local_runner
 
 

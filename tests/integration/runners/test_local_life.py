@@ -11,7 +11,6 @@ from typing import Any
 import anyio
 import psutil
 import pytest
-from support.engines import MissingEngine, StubEngine
 from support.servers import (
     child_pids,
     line_with,
@@ -31,6 +30,7 @@ from gglib.errors import (
     NotRunning,
     StartFailed,
 )
+from gglib.testing.stub_engine import MissingEngine, StubEngine
 from gglib_adapters.runners.local import open_local_runner
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import anyio
 import httpx
-from support.engines import StubEngine
 from support.servers import line_with
 
 from gglib.bootstrap import SystemClock
@@ -18,6 +17,7 @@ from gglib.ports.clock import Clock
 from gglib.ports.context import AdapterContext
 from gglib.ports.process_runner import ProcessRunner
 from gglib.testing.contexts import make_context
+from gglib.testing.stub_engine import StubEngine
 from gglib_adapters.runners.local import open_local_runner
 
 

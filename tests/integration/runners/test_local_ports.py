@@ -12,7 +12,6 @@ from typing import Any
 
 import anyio
 import pytest
-from support.engines import StubEngine
 from support.servers import line_with
 
 from gglib.domain.config import ServerConfig
@@ -20,7 +19,7 @@ from gglib.domain.handle import ProcessHandle
 from gglib.errors import PortInUse
 from gglib.ports.context import AdapterContext
 from gglib.testing.contexts import make_context
-from gglib_adapters.process_table import holder_of_port, open_process_table
+from gglib.testing.stub_engine import StubEngine
 from gglib_adapters.runners.local import open_local_runner
 
 
@@ -141,17 +140,3 @@ async def test_silent_listener_is_unhealthy_within_the_timeout(data_dir: Path) -
             health = await runner.health(handle)
         await runner.stop(handle)
     assert (health.healthy, health.message) == (False, "no answer within 0.1 s")
-
-
-async def test_process_table_knows_this_process_and_no_other(data_dir: Path) -> None:
-    """Identity is pid and start time together; who listens is told by name."""
-    async with open_process_table(make_context(data_dir)) as table:
-        node, pid, started_at = table.identity()
-        assert os.getpid() == pid
-        assert table.is_alive(node, pid, started_at)
-        assert not table.is_alive(node, pid, started_at - 60)
-        assert not table.is_alive(node, 2**22 + 1, started_at)
-        assert table.is_alive("another-machine", pid, started_at - 60)
-        with listening() as port:
-            assert f"(pid {pid})" in (table.holder_of_port(port) or "")
-        assert holder_of_port(port) is None

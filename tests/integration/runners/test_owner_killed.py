@@ -13,11 +13,11 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import pytest
-from support.engines import StubEngine
 from support.servers import World, model_of, open_world, processes_of
 
 from gglib.domain.state import ServerState
 from gglib.services.ownership import Reconciliation, reconcile
+from gglib.testing.stub_engine import StubEngine
 
 _TESTS = Path(__file__).parents[2]
 

@@ -13,11 +13,11 @@ from pathlib import Path
 import anyio
 import httpx
 import pytest
-from support.engines import StubEngine
 from support.servers import lives, model_of, open_world, port_answers, processes_of
 
 from gglib.domain.state import ServerState
 from gglib.errors import ModelFileMissing, PortInUse, StartFailed, StartTimeout
+from gglib.testing.stub_engine import StubEngine
 
 
 async def test_started_server_is_ready_on_record_and_reached_with_its_key(data_dir: Path) -> None:

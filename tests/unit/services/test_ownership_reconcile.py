@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from support.lists import ListRegistry, ListRunner
+from support.lists import ListRunner
 
 from gglib.bootstrap import SystemClock
 from gglib.domain.config import ServerConfig
@@ -16,6 +16,7 @@ from gglib.domain.state import ServerState
 from gglib.ports.process_table import ProcessIdentity, ProcessTable
 from gglib.services.ownership import Reconciliation, reconcile
 from gglib.testing.contexts import RecordingSink
+from gglib_adapters.catalog.memory import MemoryServerRegistry
 
 NODE = "here"
 DEAD, ALIVE = 1, 2
@@ -75,7 +76,7 @@ def handle_of(record: ServerRecord) -> ProcessHandle:
 
 
 async def reconciled(
-    registry: ListRegistry, runner: ListRunner, events: RecordingSink | None = None
+    registry: MemoryServerRegistry, runner: ListRunner, events: RecordingSink | None = None
 ) -> Reconciliation:
     """Reconcile the two."""
     return await reconcile(
@@ -90,38 +91,42 @@ async def reconciled(
 async def test_orphan_is_stopped_and_told_of() -> None:
     """Its process, its row, and one event."""
     orphan = server()
-    registry, runner, events = ListRegistry(orphan), ListRunner(handle_of(orphan)), RecordingSink()
+    registry, runner, events = (
+        MemoryServerRegistry(orphan),
+        ListRunner(handle_of(orphan)),
+        RecordingSink(),
+    )
     done = await reconciled(registry, runner, events)
     assert Reconciliation(stopped=(orphan.server_id,)) == done
-    assert (runner.running, registry.rows) == ([], {})
+    assert (runner.running, await registry.list()) == ([], [])
     assert [event.name for event in events.events] == ["server.orphan_stopped"]
 
 
 async def test_row_without_a_process_is_forgotten() -> None:
     """Nothing is stopped and nothing is told."""
     gone = server()
-    registry, events = ListRegistry(gone), RecordingSink()
+    registry, events = MemoryServerRegistry(gone), RecordingSink()
     done = await reconciled(registry, ListRunner(), events)
     assert Reconciliation(forgotten=(gone.server_id,)) == done
-    assert (registry.rows, events.events) == ({}, [])
+    assert (await registry.list(), events.events) == ([], [])
 
 
 async def test_server_of_a_living_owner_is_left() -> None:
     """Whatever its state."""
     mine = server(owner=ALIVE)
     starting = server(owner=ALIVE, handle=None, state=ServerState.STARTING)
-    registry, runner = ListRegistry(mine, starting), ListRunner(handle_of(mine))
+    registry, runner = MemoryServerRegistry(mine, starting), ListRunner(handle_of(mine))
     done = await reconciled(registry, runner)
     assert {mine.server_id, starting.server_id} == set(done.left)
-    assert len(registry.rows) == 2
+    assert len(await registry.list()) == 2
 
 
 async def test_rows_of_other_machines_and_unknown_runners_are_not_touched() -> None:
     """Nothing here can tell what runs there."""
     elsewhere, by_ssh = server(node="there"), server(runner="ssh")
-    registry = ListRegistry(elsewhere, by_ssh)
+    registry = MemoryServerRegistry(elsewhere, by_ssh)
     assert Reconciliation() == await reconciled(registry, ListRunner())
-    assert len(registry.rows) == 2
+    assert len(await registry.list()) == 2
 
 
 async def test_orphan_that_survives_keeps_its_row_and_saves_no_other() -> None:
@@ -129,26 +134,26 @@ async def test_orphan_that_survives_keeps_its_row_and_saves_no_other() -> None:
     immortal, mortal = server(), server()
     runner = ListRunner(handle_of(immortal), handle_of(mortal))
     runner.immortal = {immortal.server_id}
-    registry = ListRegistry(immortal, mortal)
+    registry = MemoryServerRegistry(immortal, mortal)
     done = await reconciled(registry, runner)
     assert ((immortal.server_id,), (mortal.server_id,)) == (done.failed, done.stopped)
-    assert [immortal.server_id] == list(registry.rows)
+    assert [immortal.server_id] == [record.server_id for record in await registry.list()]
 
 
 async def test_spawn_that_was_never_recorded_is_found_by_its_id() -> None:
     """The intent is on record; the process carries the id."""
     full = server()
     intent = server(server_id=full.server_id, handle=None, state=ServerState.STARTING)
-    registry, runner = ListRegistry(intent), ListRunner(handle_of(full))
+    registry, runner = MemoryServerRegistry(intent), ListRunner(handle_of(full))
     assert Reconciliation(stopped=(full.server_id,)) == await reconciled(registry, runner)
-    assert (runner.running, registry.rows) == ([], {})
+    assert (runner.running, await registry.list()) == ([], [])
 
 
 async def test_server_started_meanwhile_by_another_process_is_left() -> None:
     """Its row appears after the rows were read: it is looked for once more."""
     newcomer = server(owner=ALIVE)
 
-    class LateRegistry(ListRegistry):
+    class LateRegistry(MemoryServerRegistry):
         async def list(self) -> list[ServerRecord]:
             return []
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import attrs
 import pytest
 from support.gateway import model, running_server
-from support.lists import ListRegistry, ListRunner
+from support.lists import ListRunner
 
 from gglib.bootstrap import SystemClock
 from gglib.domain.ownership import Owner, OwnerKind
@@ -14,6 +14,7 @@ from gglib.errors import AdapterError, StopFailed
 from gglib.ports.context import EngineSet
 from gglib.services.serving import RunningServer, ServingService
 from gglib.testing.contexts import RecordingSink
+from gglib_adapters.catalog.memory import MemoryServerRegistry
 
 
 class House:
@@ -25,7 +26,7 @@ class House:
             for number, server_id in enumerate(server_ids, 1)
         ]
         self.runner = ListRunner(*[server.handle for server in self.servers])
-        self.registry = ListRegistry(*[server.record for server in self.servers])
+        self.registry = MemoryServerRegistry(*[server.record for server in self.servers])
         self.events = RecordingSink()
         self.service = ServingService(
             {"local": self.runner},
@@ -50,11 +51,11 @@ async def test_server_that_survives_keeps_its_row_as_failed() -> None:
     house.runner.immortal.add("a")
     with pytest.raises(StopFailed):
         await house.service.stop(house.servers[0])
-    assert house.registry.rows["a"].state is ServerState.FAILED
+    assert [record.state for record in await house.registry.list()] == [ServerState.FAILED]
     assert house.event_names == ["server.failed"]
     house.runner.immortal.clear()
     await house.service.stop(house.servers[0])
-    assert (house.registry.rows, house.runner.running) == ({}, [])
+    assert (await house.registry.list(), house.runner.running) == ([], [])
 
 
 async def test_one_that_survives_does_not_save_the_others() -> None:
@@ -64,7 +65,7 @@ async def test_one_that_survives_does_not_save_the_others() -> None:
     with pytest.raises(StopFailed, match="'b'"):
         await house.service.stop_all()
     assert [handle.server_id for handle in house.runner.running] == ["b"]
-    assert set(house.registry.rows) == {"b"}
+    assert [record.server_id for record in await house.registry.list()] == ["b"]
 
 
 async def test_server_whose_spawn_was_not_recorded_is_found_and_stopped() -> None:
@@ -86,7 +87,7 @@ async def test_server_that_is_gone_is_stopped_well(recorded: bool) -> None:
     if not recorded:
         record = attrs.evolve(record, handle=None)
     await house.service.stop_record(record)
-    assert house.registry.rows == {}
+    assert await house.registry.list() == []
     assert house.event_names == ["server.failed"]
 
 

@@ -1,4 +1,4 @@
-"""Engines for tests: real processes, scripted."""
+"""Engines for tests of runners: real processes, scripted."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ _SCRIPT = Path(__file__).with_name("stub_server.py")
 class StubEngine(Engine):
     """Runs ``stub_server.py`` with ``options``; ``for_model`` adds to them per model name.
 
-    ``before_spawn(port)`` is called when the port has been chosen and nothing is started.
+    What the options do is said at the top of that file; ``program`` names another one to run
+    in its place. ``before_spawn(port)`` is called when the port has been chosen and nothing is
+    started yet. ``ports`` and ``configs`` record what commands were asked for.
     """
 
     def __init__(self, name: str = "stub", *, takes_key: bool = False, **options: Any) -> None:
@@ -62,6 +64,8 @@ class StubEngine(Engine):
             "port": port,
             "model_name": config.model_name,
         }
+        if "program" in options:
+            return [options["program"]]
         # -I -S: a third of the interpreter's start, and deaf to the environment.
         return [sys.executable, "-I", "-S", str(_SCRIPT), json.dumps(options)]
 

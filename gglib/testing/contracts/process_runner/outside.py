@@ -1,0 +1,54 @@
+"""Looking at servers from outside their runner."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+
+import psutil
+
+__all__ = ["lives", "port_answers", "stranger_on"]
+
+
+def lives(pid: int | None) -> bool:
+    """Return whether the process exists and is no zombie."""
+    try:
+        return pid is not None and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def port_answers(port: int) -> bool:
+    """Return whether somebody listens on ``port`` of this machine."""
+    with closing(socket.socket()) as trial:
+        trial.settimeout(1)
+        return trial.connect_ex(("127.0.0.1", port)) == 0
+
+
+@contextmanager
+def stranger_on(port: int = 0) -> Iterator[int]:
+    """Hold a port and answer 200 to everybody, as an old server would; give its number."""
+    with closing(socket.socket()) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", port))
+        listener.listen()
+
+        def answer() -> None:
+            while True:
+                try:
+                    connection, _ = listener.accept()
+                except OSError:
+                    return
+                with connection:
+                    connection.recv(4096)
+                    connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
+
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()

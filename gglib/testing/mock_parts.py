@@ -1,0 +1,55 @@
+"""An engine and a model source that exist on paper, for tests without files and programs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gglib.domain.config import ServerConfig
+from gglib.domain.model import Capability, ModelFacts
+from gglib.errors import ModelFileMissing
+from gglib.ports.engine import Engine, EngineCapabilities, EngineProbe
+from gglib.ports.model_source import LocatedModel, ModelSource
+
+__all__ = ["MockEngine", "MockModelSource"]
+
+
+class MockEngine(Engine):
+    """An engine that is always there and can do everything. Its command is not to be run."""
+
+    @property
+    def name(self) -> str:
+        """See ``Engine``."""
+        return "mock"
+
+    @property
+    def capabilities(self) -> EngineCapabilities:
+        """See ``Engine``."""
+        return EngineCapabilities(slots=True, lora=True, embeddings=True, metrics=True)
+
+    async def probe(self) -> EngineProbe:
+        """See ``Engine``."""
+        return EngineProbe(path=None, version="1", source="package")
+
+    def command(self, config: ServerConfig, port: int) -> list[str]:
+        """Return a command line that names the model and the port."""
+        return ["mock-engine", config.model_name, "--port", str(port), *config.extra_args]
+
+
+class MockModelSource(ModelSource):
+    """Finds a model under every path, but those in ``missing``; reads nothing."""
+
+    def __init__(self, *, missing: tuple[str, ...] = ()) -> None:
+        self.missing = set(missing)
+
+    async def locate(self, reference: str) -> LocatedModel:
+        """Return a small chat model named after the file."""
+        path = Path(reference).absolute()  # noqa: ASYNC240 - asks the working directory alone
+        if reference in self.missing:
+            raise ModelFileMissing(path)
+        text = frozenset({Capability.CHAT, Capability.COMPLETION, Capability.EMBEDDING})
+        return LocatedModel(
+            paths=(path,),
+            size_bytes=1 << 20,
+            facts=ModelFacts(architecture="llama", capabilities=text),
+            suggested_name=path.stem,
+        )

@@ -1,0 +1,46 @@
+"""The library over mocks: real services and routing; no process, socket, model file or database."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from gglib.given import GivenAdapters
+from gglib.library import Library, hold_library
+from gglib.logs import SilentSink
+from gglib.ports.event_sink import EventSink
+from gglib.settings import Settings
+from gglib.testing.mock_parts import MockEngine, MockModelSource
+from gglib_adapters.catalog.memory import MemoryModelCatalog, MemoryServerRegistry
+from gglib_adapters.runners.mock import MockRunner
+
+__all__ = ["mock_adapters", "mock_library"]
+
+
+def mock_adapters(runner: MockRunner) -> GivenAdapters:
+    """Return adapters that touch nothing outside this process, around ``runner``."""
+    return GivenAdapters(
+        runner=runner,
+        engine=MockEngine(),
+        catalog=MemoryModelCatalog(),
+        registry=MemoryServerRegistry(),
+        source=MockModelSource(),
+    )
+
+
+@asynccontextmanager
+async def mock_library(
+    data_dir: Path, runner: MockRunner, *, events: EventSink | None = None
+) -> AsyncIterator[Library]:
+    """Open a library whose servers are ``runner``'s, on its clock, for the block.
+
+    Any path is a model; neither the environment nor a configuration file is read.
+    """
+    async with hold_library(
+        Settings(data_dir=data_dir),
+        events=events or SilentSink(),
+        clock=runner.clock,
+        given=mock_adapters(runner),
+    ) as library:
+        yield library
