@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from gglib import errors
+    from gglib import blocking, errors
     from gglib.domain.config import LoraAdapter, ServerConfig
     from gglib.domain.handle import ProcessHandle
     from gglib.domain.health import ServerHealth
+    from gglib.domain.ids import new_server_id
     from gglib.domain.inference import InferenceConfig
-    from gglib.domain.model import Model, ModelDefaults
+    from gglib.domain.model import Model, ModelDefaults, ModelFacts
     from gglib.domain.state import ServerState
     from gglib.errors import GglibError
     from gglib.library import Library
@@ -29,12 +30,15 @@ __all__ = [
     "LoraAdapter",
     "Model",
     "ModelDefaults",
+    "ModelFacts",
     "ProcessHandle",
     "ServerConfig",
     "ServerHealth",
     "ServerState",
     "__version__",
+    "blocking",
     "errors",
+    "new_server_id",
     "open",
 ]
 
@@ -44,12 +48,15 @@ _PLACES = {
     "Library": ("gglib.library", "Library"),
     "LoraAdapter": ("gglib.domain.config", "LoraAdapter"),
     "Model": ("gglib.domain.model", "Model"),
+    "ModelFacts": ("gglib.domain.model", "ModelFacts"),
     "ModelDefaults": ("gglib.domain.model", "ModelDefaults"),
     "ProcessHandle": ("gglib.domain.handle", "ProcessHandle"),
     "ServerConfig": ("gglib.domain.config", "ServerConfig"),
     "ServerHealth": ("gglib.domain.health", "ServerHealth"),
     "ServerState": ("gglib.domain.state", "ServerState"),
+    "blocking": ("gglib.blocking", ""),
     "errors": ("gglib.errors", ""),
+    "new_server_id": ("gglib.domain.ids", "new_server_id"),
     "open": ("gglib.library", "open_library"),
 }
 

@@ -7,7 +7,7 @@ and left in reverse order, in the task that entered them.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +17,8 @@ import anyio
 from gglib.domain.model import ModelDefaults
 from gglib.domain.ownership import Owner, OwnerKind
 from gglib.errors import DataDirectoryUnusable
+from gglib.given import Adapter, GivenAdapters, given_name
+from gglib.opening import AdapterOpener, ByName, Place
 from gglib.plugins import (
     ENGINES,
     MODEL_CATALOGS,
@@ -25,10 +27,9 @@ from gglib.plugins import (
     PROCESS_TABLES,
     SERVER_REGISTRIES,
     adapter_names,
-    open_adapter,
 )
 from gglib.ports.clock import Clock
-from gglib.ports.context import AdapterContext, EngineSet
+from gglib.ports.context import AdapterContext, EngineSet, RunnerSet
 from gglib.ports.engine import Engine
 from gglib.ports.event_sink import EventSink
 from gglib.ports.model_catalog import ModelCatalog
@@ -36,9 +37,11 @@ from gglib.ports.model_source import ModelSource
 from gglib.ports.process_runner import ProcessRunner
 from gglib.ports.process_table import ProcessTable
 from gglib.ports.server_registry import ServerRegistry
+from gglib.services.intent import DEFAULT_ENGINES
 from gglib.services.models import Declaration, ModelService
 from gglib.services.ownership import Reconciliation, reconcile
 from gglib.services.serving import ServingService
+from gglib.services.sources import FILES, ModelSources
 from gglib.settings import DeclaredModel, Settings
 
 __all__ = ["Composition", "SystemClock", "compose", "make_data_dir"]
@@ -47,7 +50,8 @@ P = TypeVar("P")
 
 #: An engine section whose name is no installed engine describes a command.
 _DEFAULT_ENGINE_KIND = "command"
-_DEFAULT_RUNNER = "local"
+#: The runner of this machine: there unless another is the default and nobody asks for it.
+_LOCAL = "local"
 
 
 class SystemClock(Clock):
@@ -69,40 +73,70 @@ class SystemClock(Clock):
 
 
 class Composition:
-    """The parts of one process, each made once, when it is first asked for."""
+    """The parts of one process, each made once, when it is first asked for.
+
+    A broken engine or runner is remembered, and told to whoever asks for it by name.
+    """
 
     def __init__(
-        self, stack: AsyncExitStack, settings: Settings, *, clock: Clock, events: EventSink
+        self,
+        stack: AsyncExitStack,
+        settings: Settings,
+        *,
+        clock: Clock,
+        events: EventSink,
+        given: GivenAdapters,
     ) -> None:
         self.settings = settings
         self.clock = clock
         self.events = events
-        self._stack = stack
-        self._engine_set = EngineSet({})
+        self._given = given
+        self._default_engine = settings.serving.engine or None
         self._parts: dict[str, Any] = {}
+        self._opener = AdapterOpener(
+            stack,
+            AdapterContext(
+                name="",
+                settings={},
+                data_dir=settings.data_dir,
+                clock=clock,
+                events=events,
+                engines=EngineSet({}),
+            ),
+        )
+
+    @property
+    def default_runner(self) -> str:
+        """The name of the runner for models that name none."""
+        return self._given.runner_name or self.settings.serving.runner
 
     async def catalog(self) -> ModelCatalog:
         """Return the model catalog."""
-        return await self._only("catalog", MODEL_CATALOGS, "sqlite", ModelCatalog)  # type: ignore[type-abstract]
+        place = Place(group=MODEL_CATALOGS, port=ModelCatalog)  # type: ignore[type-abstract]
+        return await self._only("catalog", place, "sqlite")
 
     async def registry(self) -> ServerRegistry:
         """Return the registry of servers."""
-        return await self._only("registry", SERVER_REGISTRIES, "sqlite", ServerRegistry)  # type: ignore[type-abstract]
+        place = Place(group=SERVER_REGISTRIES, port=ServerRegistry)  # type: ignore[type-abstract]
+        return await self._only("registry", place, "sqlite")
 
     async def source(self) -> ModelSource:
         """Return the source of model files."""
-        return await self._only("source", MODEL_SOURCES, "file", ModelSource)  # type: ignore[type-abstract]
+        return await self._only("source", self._sources, FILES)
 
     async def process_table(self) -> ProcessTable:
         """Return this machine's processes."""
-        return await self._only("processes", PROCESS_TABLES, "psutil", ProcessTable)  # type: ignore[type-abstract]
+        place = Place(group=PROCESS_TABLES, port=ProcessTable)  # type: ignore[type-abstract]
+        return await self._only("process_table", place, "psutil")
 
     async def models(self) -> ModelService:
         """Return the models by name, those of the configuration included."""
         if "models" not in self._parts:
             self._parts["models"] = ModelService(
                 await self.catalog(),
-                await self.source(),
+                ModelSources(
+                    await self.source(), names=self._source_names, open_source=self.open_source
+                ),
                 clock=self.clock,
                 events=self.events,
                 declarations=[
@@ -112,50 +146,75 @@ class Composition:
         models: ModelService = self._parts["models"]
         return models
 
-    async def engines(self) -> EngineSet:
-        """Return the installed and the configured engines."""
-        if "engines" not in self._parts:
-            installed = adapter_names(ENGINES)
-            engines: dict[str, Engine] = {}
-            names = [name for name in installed if name != _DEFAULT_ENGINE_KIND]
-            for name in dict.fromkeys([*names, *self.settings.engines]):
-                section = dict(self.settings.engines.get(name, {}))
-                kind = section.pop("kind", name if name in installed else _DEFAULT_ENGINE_KIND)
-                engines[name] = await self._open(ENGINES, kind, Engine, name, section)  # type: ignore[type-abstract]
-            self._engine_set = self._parts["engines"] = EngineSet(engines)
-        return self._engine_set
+    @asynccontextmanager
+    async def open_source(self, name: str) -> AsyncIterator[ModelSource]:
+        """Hold the model source of that name for the block.
 
-    async def runners(self) -> Mapping[str, ProcessRunner]:
-        """Return the runners by name: the local one, and the configured."""
+        Raises:
+            AdapterError: it is not installed, or broken.
+        """
+        given = self._given.sources.get(name)
+        async with AsyncExitStack() as stack:
+            yield await self._opener.open(self._sources, name, given=given, stack=stack)
+
+    async def engines(self) -> EngineSet:
+        """Return the installed, the configured and the given engines.
+
+        Raises:
+            ConfigurationError: the section of one is wrong.
+        """
+        if "engines" not in self._parts:
+            sections = self.settings.engines
+            place = Place(group=ENGINES, port=Engine, sections=sections)  # type: ignore[type-abstract]
+            found = ByName(await self._given_engines(place))
+            asked = self._engines_asked_for()
+            installed = adapter_names(ENGINES)
+            names = [name for name in installed if name != _DEFAULT_ENGINE_KIND]
+            for name in dict.fromkeys([*names, *sections]):
+                if name not in found.working:
+                    kind = name if name in installed else _DEFAULT_ENGINE_KIND
+                    await self._opener.try_open(
+                        found, place, name, asked=name in asked, usual_kind=kind
+                    )
+            engines = self._parts["engines"] = EngineSet(found.working, found.broken)
+            self._opener.give_engines(engines)
+        composed: EngineSet = self._parts["engines"]
+        return composed
+
+    async def runners(self) -> RunnerSet:
+        """Return the runners by name: the default, the configured, the given, and the local one.
+
+        Raises:
+            ConfigurationError: the section of one is wrong.
+        """
         if "runners" not in self._parts:
             await self.engines()
-            runners: dict[str, ProcessRunner] = {}
-            for name in dict.fromkeys([_DEFAULT_RUNNER, *self.settings.runners]):
-                section = dict(self.settings.runners.get(name, {}))
-                kind = section.pop("kind", name)
-                runners[name] = await self._open(
-                    PROCESS_RUNNERS,
-                    kind,
-                    ProcessRunner,  # type: ignore[type-abstract]
-                    name,
-                    section,
-                )
-            self._parts["runners"] = runners
-        found: Mapping[str, ProcessRunner] = self._parts["runners"]
-        return found
+            sections = self.settings.runners
+            place = Place(group=PROCESS_RUNNERS, port=ProcessRunner, sections=sections)  # type: ignore[type-abstract]
+            found: ByName[ProcessRunner] = ByName()
+            given = self._given.all_runners
+            for name in await self._runner_names():
+                if name in given:
+                    found.working[name] = await self._opener.open(place, name, given=given[name])
+                else:
+                    await self._opener.try_open(found, place, name, asked=True)
+            self._parts["runners"] = RunnerSet(found.working, found.broken)
+        runners: RunnerSet = self._parts["runners"]
+        return runners
 
     async def serving(self, owner: OwnerKind) -> ServingService:
         """Return the service that starts and stops servers in the name of ``owner``."""
         node, pid, process_started_at = (await self.process_table()).identity()
         return ServingService(
             await self.runners(),
-            _DEFAULT_RUNNER,
+            self.default_runner,
             await self.registry(),
             await self.engines(),
             clock=self.clock,
             events=self.events,
             owner=Owner(kind=owner, pid=pid, process_started_at=process_started_at, node=node),
             start_timeout_s=self.settings.gateway.start_timeout_s,
+            default_engine=self._default_engine,
         )
 
     async def reconcile(self) -> Reconciliation:
@@ -168,29 +227,63 @@ class Composition:
             clock=self.clock,
         )
 
-    async def _only(self, part: str, group: str, name: str, port: type[P]) -> P:
+    async def _given_engines(self, place: Place[Engine]) -> dict[str, Engine]:
+        engines: dict[str, Engine] = {}
+        default = self._given.engine
+        if default is not None:
+            engine = await self._opener.open(place, given_name(default), given=default)
+            engines[engine.name] = engine
+            self._default_engine = engine.name
+        for name, given in self._given.engines.items():
+            engines[name] = await self._opener.open(place, name, given=given)
+        return engines
+
+    def _engines_asked_for(self) -> Collection[str]:
+        declared = {model.engine for model in self.settings.models.values() if model.engine}
+        defaults = DEFAULT_ENGINES if self._default_engine is None else [self._default_engine]
+        return {*self.settings.engines, *declared, *defaults}
+
+    async def _runner_names(self) -> Collection[str]:
+        declared = [model.runner for model in self.settings.models.values() if model.runner]
+        names = dict.fromkeys(
+            [self.default_runner, *self.settings.runners, *self._given.runners, *declared]
+        )
+        if _LOCAL not in names and await self._local_is_needed():
+            names[_LOCAL] = None
+        return names
+
+    async def _local_is_needed(self) -> bool:
+        """Return whether a model names the local runner, or a server on record is its."""
+        if any(record.runner == _LOCAL for record in await (await self.registry()).list()):
+            return True
+        models = await (await self.catalog()).list()
+        return any(model.defaults.runner == _LOCAL for model in models)
+
+    @property
+    def _sources(self) -> Place[ModelSource]:
+        sections = self.settings.sources
+        return Place(group=MODEL_SOURCES, port=ModelSource, sections=sections)  # type: ignore[type-abstract]
+
+    def _source_names(self) -> Collection[str]:
+        return {*adapter_names(MODEL_SOURCES), *self.settings.sources, *self._given.sources}
+
+    async def _only(self, part: str, place: Place[P], name: str) -> P:
+        """Return the one adapter of its port: what was given, or the one of that name."""
         if part not in self._parts:
-            self._parts[part] = await self._open(group, name, port, name, {})
+            given: Adapter[P] | None = getattr(self._given, part)
+            used = name if given is None else given_name(given)
+            self._parts[part] = await self._opener.open(place, used, given=given)
         found: P = self._parts[part]
         return found
-
-    async def _open(
-        self, group: str, kind: str, port: type[P], name: str, section: Mapping[str, Any]
-    ) -> P:
-        context = AdapterContext(
-            name=name,
-            settings=section,
-            data_dir=self.settings.data_dir,
-            clock=self.clock,
-            events=self.events,
-            engines=self._engine_set,
-        )
-        return await open_adapter(self._stack, group, kind, port, context)
 
 
 @asynccontextmanager
 async def compose(
-    settings: Settings, *, events: EventSink, clock: Clock | None = None
+    settings: Settings,
+    *,
+    events: EventSink,
+    clock: Clock | None = None,
+    given: GivenAdapters | None = None,
 ) -> AsyncIterator[Composition]:
     """Hold a composition for the block; its adapters are left at the end.
 
@@ -199,7 +292,13 @@ async def compose(
     """
     make_data_dir(settings.data_dir)
     async with AsyncExitStack() as stack:
-        yield Composition(stack, settings, clock=clock or SystemClock(), events=events)
+        yield Composition(
+            stack,
+            settings,
+            clock=SystemClock() if clock is None else clock,
+            events=events,
+            given=given or GivenAdapters(),
+        )
 
 
 def make_data_dir(path: Path) -> None:

@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from gglib.bootstrap import compose
 from gglib.domain.model import Model
 from gglib.domain.ownership import OwnerKind
+from gglib.given import Adapter, GivenAdapters, check_given
 from gglib.logs import SilentSink
+from gglib.ports.clock import Clock
+from gglib.ports.engine import Engine
 from gglib.ports.event_sink import EventSink
+from gglib.ports.model_catalog import ModelCatalog
+from gglib.ports.model_source import ModelSource
+from gglib.ports.process_runner import ProcessRunner
+from gglib.ports.process_table import ProcessTable
+from gglib.ports.server_registry import ServerRegistry
 from gglib.services.models import ModelService
 from gglib.services.routing.router import Lease, Router, open_router
 from gglib.services.serving import RunningServer, ServingService
-from gglib.settings import load_settings
+from gglib.settings import Settings, load_settings
 
-__all__ = ["Library", "open_library"]
+__all__ = ["Adapter", "Library", "hold_library", "open_library"]
+
+_NONE: Mapping[str, Any] = MappingProxyType({})
 
 
 class Library:
@@ -29,6 +40,11 @@ class Library:
         """The models by name: ``add``, ``list``, ``resolve``, ``remove``."""
         self._serving = serving
         self._router = router
+
+    @property
+    def servers(self) -> tuple[RunningServer, ...]:
+        """The servers that run now in this library's name, oldest first."""
+        return self._serving.servers
 
     @asynccontextmanager
     async def serve(
@@ -42,6 +58,7 @@ class Library:
         Raises:
             ModelNotFound, ModelFileMissing: there is no such model, or its file is gone.
             EngineNotFound, EngineCannot: nothing here can serve it, or serve it so.
+            AdapterError: its engine or runner is broken, or there is no such runner.
             InvalidValue: an override is wrong.
             StartFailed, StartTimeout: it did not become ready.
         """
@@ -79,23 +96,76 @@ async def open_library(
     *,
     config: Path | str | None = None,
     events: EventSink | None = None,
+    clock: Clock | None = None,
+    runner: Adapter[ProcessRunner] | None = None,
+    engine: Adapter[Engine] | None = None,
+    catalog: Adapter[ModelCatalog] | None = None,
+    registry: Adapter[ServerRegistry] | None = None,
+    source: Adapter[ModelSource] | None = None,
+    process_table: Adapter[ProcessTable] | None = None,
+    runners: Mapping[str, Adapter[ProcessRunner]] = _NONE,
+    engines: Mapping[str, Adapter[Engine]] = _NONE,
+    sources: Mapping[str, Adapter[ModelSource]] = _NONE,
 ) -> AsyncIterator[Library]:
     """Open gglib for the block; what it started is stopped at the end.
 
     ``data_dir`` defaults to ``GGLIB_HOME``, else the platform's place for data; ``config`` to
     ``GGLIB_CONFIG``, else ``gglib.toml`` in the data directory, if it is there.
 
+    Every adapter can be replaced: by an instance of its port, which stays yours to open and
+    close, or by a factory such as an entry point names (``(AdapterContext) ->
+    AsyncContextManager``), which gglib enters and leaves.
+
+    - ``runner``, ``engine``: serve every model that names no other. Servers of ``runner`` are
+      recorded under the name of its class, or of its factory; ``engine`` has its own name.
+    - ``catalog``, ``registry``: where models and servers are kept, instead of the database.
+    - ``source``: finds model files; ``process_table``: tells who lives on this machine.
+    - ``runners``, ``engines``, ``sources``: more of them, by name, beside what is installed
+      and configured; one of the same name takes the other's place.
+    - ``clock``: where time comes from; ``events``: where events go, else nowhere.
+
     Raises:
+        TypeError: what was given is no such adapter.
+        InvalidValue: a name that was given is taken, or cannot be one.
+        AdapterError: a factory that was given, or what the library cannot do without, is broken.
         ConfigurationError: a setting is wrong.
         DataDirectoryUnusable, DatabaseCorrupt, DatabaseTooNew: its data cannot be used.
     """
+    for name, each, port in (("events", events, EventSink), ("clock", clock, Clock)):
+        if each is not None:
+            check_given(name, each, port, factory=False)
+    given = GivenAdapters(
+        runner=runner,
+        engine=engine,
+        catalog=catalog,
+        registry=registry,
+        source=source,
+        process_table=process_table,
+        runners=runners,
+        engines=engines,
+        sources=sources,
+    )
     flags = {
         name: Path(value)
         for name, value in (("data_dir", data_dir), ("config", config))
         if value is not None
     }
     settings = load_settings(flags=flags, environ=os.environ).settings
-    async with compose(settings, events=events or SilentSink()) as parts:
+    async with hold_library(settings, events=events, clock=clock, given=given) as library:
+        yield library
+
+
+@asynccontextmanager
+async def hold_library(
+    settings: Settings,
+    *,
+    events: EventSink | None = None,
+    clock: Clock | None = None,
+    given: GivenAdapters | None = None,
+) -> AsyncIterator[Library]:
+    """Open a library with these settings, and nothing from the environment, for the block."""
+    sink = SilentSink() if events is None else events
+    async with compose(settings, events=sink, clock=clock, given=given) as parts:
         serving = await parts.serving(OwnerKind.LIBRARY)
         await parts.reconcile()
         error: Exception | None = None

@@ -6,6 +6,7 @@ import os
 import platform
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from gglib import __version__
 from gglib.cli.gateway_client import GatewayClient, find_gateway
 from gglib.cli.options import COMMON, Common, settings_for
 from gglib.cli.output import print_json, say
-from gglib.errors import ConfigurationError, EngineNotFound, GglibError
+from gglib.errors import AdapterError, ConfigurationError, EngineNotFound, GglibError
 
 if TYPE_CHECKING:
     from gglib.bootstrap import Composition
@@ -39,7 +40,7 @@ class Finding:
 
 
 def doctor(*, common: Common = COMMON) -> int:
-    """Look at the installation, the data directory, engines, the port and the gateway.
+    """Look at the installation, the data directory, plug-ins, engines, the port and the gateway.
 
     Exits with 1 when something is broken.
     """
@@ -84,6 +85,12 @@ async def _looked(subject: str, look: Look, parts: Composition) -> list[Finding]
         return await look(parts)
     except GglibError as error:
         return [Finding(subject, BROKEN, str(error))]
+    except (Exception, SystemExit) as error:  # a plug-in's: the other looks are worth having
+        return [Finding(subject, BROKEN, _described(error))]
+
+
+def _described(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def _versions() -> Finding:
@@ -129,9 +136,78 @@ async def _catalog(parts: Composition) -> list[Finding]:
     return findings
 
 
+@attrs.frozen
+class _Failure:
+    """An adapter that was asked for by ``name`` and is broken."""
+
+    group: str
+    name: str
+    error: GglibError
+
+    def concerns(self, group: str, name: str) -> bool:
+        """Return whether it is of that plug-in, which may be configured under another name."""
+        kind = self.error.name if isinstance(self.error, AdapterError) else self.name
+        return (group, name) == (self.group, kind)
+
+    def finding(self, fix: str) -> Finding:
+        """Return what to say of it; what lacks its program, or its section, is not broken."""
+        error = self.error
+        reason = error.reason if isinstance(error, AdapterError | EngineNotFound) else str(error)
+        detail = f"{self.name} ({self.group}): {' '.join(reason.split())}"
+        if isinstance(error, EngineNotFound | ConfigurationError):
+            return Finding("plug-in", WARNING, detail)
+        return Finding("plug-in", BROKEN, detail, fix)
+
+
+async def _plugins(parts: Composition) -> list[Finding]:
+    from gglib.plugins import survey_plugins
+
+    failures = await _failures(parts)
+    findings = []
+    for plugin in survey_plugins():
+        group, name, distribution = plugin.group, plugin.name, plugin.distribution
+        concerned = [each for each in failures if each.concerns(group, name)]
+        failures = [each for each in failures if each not in concerned]
+        fix = f"pip install --upgrade {distribution}, or pip uninstall {distribution}"
+        if plugin.error is not None:
+            findings.append(_Failure(group, name, plugin.error).finding(fix))
+        elif concerned:
+            findings += [each.finding(fix) for each in concerned]
+        else:
+            origin = f"{distribution} {plugin.version}"
+            findings.append(Finding("plug-in", OK, f"{name} ({group}) of {origin}"))
+    fix = "install what provides it, or name another in the configuration"
+    return findings + [each.finding(fix) for each in failures]
+
+
+async def _failures(parts: Composition) -> list[_Failure]:
+    """Open every engine, and the runners and sources that are configured."""
+    from gglib.plugins import ENGINES, MODEL_SOURCES, PROCESS_RUNNERS
+
+    failures = []
+    # A section that is wrong is no fault of a plug-in's: the other looks tell it.
+    with suppress(ConfigurationError):
+        for name, error in (await parts.engines()).broken.items():
+            failures.append(_Failure(ENGINES, name, error))
+        for name, error in (await parts.runners()).broken.items():
+            failures.append(_Failure(PROCESS_RUNNERS, name, error))
+    for name in parts.settings.sources:
+        try:
+            async with parts.open_source(name):
+                pass
+        except GglibError as error:
+            failures.append(_Failure(MODEL_SOURCES, name, error))
+    return failures
+
+
 async def _engines(parts: Composition) -> list[Finding]:
     engines = await parts.engines()
     findings = []
+    default = parts.settings.serving.engine
+    if default and default not in engines and default not in engines.broken:
+        known = f"known engines: {', '.join(engines.names)}"
+        detail = f"'{default}', the default of [serving], is not configured; {known}"
+        findings.append(Finding("engine", BROKEN, detail, f"add [engines.{default}]"))
     found_one = False
     for name in engines.names:
         try:
@@ -142,6 +218,8 @@ async def _engines(parts: Composition) -> list[Finding]:
             findings.append(Finding("engine", state, f"{name}: not here; {error.reason}"))
         except GglibError as error:
             findings.append(Finding("engine", BROKEN, f"{name}: {error}"))
+        except (Exception, SystemExit) as error:  # a plug-in's: the other engines are worth a look
+            findings.append(Finding("engine", BROKEN, f"{name}: {_described(error)}"))
         else:
             found = " ".join(str(part) for part in (probe.version, probe.path) if part)
             findings.append(Finding("engine", OK, f"{name} {found} ({probe.source})"))
@@ -189,6 +267,7 @@ async def _servers(parts: Composition) -> list[Finding]:
 
 _LOOKS: dict[str, Look] = {
     "models": _catalog,
+    "plug-ins": _plugins,
     "engines": _engines,
     "gateway": _gateway,
     "servers": _servers,

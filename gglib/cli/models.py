@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import anyio
@@ -19,7 +18,7 @@ app = App(name="model", help="The models gglib knows.", help_format="plaintext")
 
 @app.command
 def add(
-    path: Path,
+    path: str,
     /,
     *,
     name: str | None = None,
@@ -31,7 +30,7 @@ def add(
     Parameters
     ----------
     path
-        The file; of a sharded model, any shard.
+        The file; of a sharded model, any shard. Or NAME:REST, what the source NAME calls REST.
     name
         What requests call it; else the file's name.
     alias
@@ -41,7 +40,7 @@ def add(
     async def work() -> Model:
         async with compose_for(common) as parts:
             models = await parts.models()
-            return await models.add(str(path), name=name, aliases=alias)
+            return await models.add(path, name=name, aliases=alias)
 
     model = anyio.run(work)
     if common.json:

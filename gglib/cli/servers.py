@@ -14,7 +14,7 @@ from gglib.cli.gateway_client import GatewayClient, find_gateway
 from gglib.cli.options import COMMON, Common, compose_for
 from gglib.cli.output import duration, print_json, print_table, say
 from gglib.domain.ownership import OwnerKind, ServerRecord
-from gglib.errors import NotRunning
+from gglib.errors import GglibError, NotRunning
 
 if TYPE_CHECKING:
     from gglib.bootstrap import Composition
@@ -202,8 +202,13 @@ async def _stop_in_gateway(gateway: Presence, wanted: str | None, force: bool) -
 async def _stop_alone(
     parts: Composition, wanted: str | None, gateway: Presence | None
 ) -> list[str]:
-    """Stop servers that run by themselves, and what a dead gateway has left."""
-    stopped = []
+    """Stop servers that run by themselves, and what a dead gateway has left.
+
+    Raises:
+        GglibError: one cannot be stopped; the others are, all the same.
+    """
+    stopped: list[str] = []
+    failures: list[GglibError] = []
     serving = await parts.serving(OwnerKind.STANDALONE)
     for record in await (await parts.registry()).list():
         if wanted not in (None, record.config.model_name):
@@ -211,9 +216,15 @@ async def _stop_alone(
         if record.owner.kind is OwnerKind.GATEWAY and gateway is not None:
             continue
         was_running = await _is_running(parts, record)
-        await serving.stop_record(record)
+        try:
+            await serving.stop_record(record)
+        except GglibError as error:
+            failures.append(error)
+            continue
         if was_running:
             stopped.append(record.config.model_name)
+    if failures:
+        raise failures[0]
     return stopped
 
 

@@ -20,6 +20,8 @@ from gglib.gateway.presence import PresenceKeeper, hold_presence
 from gglib.gateway.relay.limits import Limits
 from gglib.gateway.relay.shared import RelayShared
 from gglib.gateway.server import GatewayServer, log_error
+from gglib.given import GivenAdapters
+from gglib.ports.clock import Clock
 from gglib.ports.event_sink import EventSink
 from gglib.services.routing.router import open_router
 from gglib.settings import GatewaySettings, Settings
@@ -42,8 +44,16 @@ class Gateway:
 
 
 @contextlib.asynccontextmanager
-async def open_gateway(settings: Settings, *, events: EventSink) -> AsyncIterator[Gateway]:
+async def open_gateway(
+    settings: Settings,
+    *,
+    events: EventSink,
+    clock: Clock | None = None,
+    given: GivenAdapters | None = None,
+) -> AsyncIterator[Gateway]:
     """Serve for the block. At its end answers in progress are finished, up to the deadline.
+
+    ``given`` takes the place of installed adapters.
 
     Raises:
         Forbidden: the address is not loopback, and there is neither a key nor ``insecure``.
@@ -51,7 +61,7 @@ async def open_gateway(settings: Settings, *, events: EventSink) -> AsyncIterato
         PortInUse: somebody listens on the port.
     """
     _check_exposure(settings.gateway)
-    async with compose(settings, events=events) as parts:
+    async with compose(settings, events=events, clock=clock, given=given) as parts:
         with hold_presence(settings.data_dir) as presence:
             processes = await parts.process_table()
             listener = bind(

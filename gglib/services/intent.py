@@ -14,10 +14,10 @@ from gglib.errors import EngineNotFound, InvalidValue
 from gglib.ports.context import EngineSet
 from gglib.ports.engine import Engine
 
-__all__ = ["choose_engine", "config_for"]
+__all__ = ["DEFAULT_ENGINES", "choose_engine", "config_for"]
 
 #: Tried in this order when nobody says which.
-_DEFAULT_ENGINES = ("llama-server", "embedded")
+DEFAULT_ENGINES = ("llama-server", "embedded")
 
 _WAYS = (
     "pip install 'gglib[llama]' brings one along",
@@ -29,18 +29,23 @@ _WAYS = (
 _TEXT = frozenset({Capability.CHAT, Capability.COMPLETION})
 
 
-async def choose_engine(engines: EngineSet, model: Model, explicit: str | None) -> Engine:
-    """Return the engine to use, found on this machine: asked for, the model's, or a default.
+async def choose_engine(
+    engines: EngineSet, model: Model, explicit: str | None, default: str | None = None
+) -> Engine:
+    """Return the engine to use, found on this machine: asked for, the model's, or ``default``.
+
+    Without a default it is the first of ``DEFAULT_ENGINES`` that is found.
 
     Raises:
         EngineNotFound: it is not here, or none is; carries the ways to get one.
+        AdapterError: it is broken.
     """
-    name = explicit or model.defaults.engine
+    name = explicit or model.defaults.engine or default
     if name is not None:
         engine = engines[name]
         await engine.probe()
         return engine
-    for name in _DEFAULT_ENGINES:
+    for name in DEFAULT_ENGINES:
         if name in engines:
             engine = engines[name]
             try:
@@ -48,7 +53,9 @@ async def choose_engine(engines: EngineSet, model: Model, explicit: str | None) 
             except EngineNotFound:
                 continue
             return engine
-    raise EngineNotFound(_DEFAULT_ENGINES[0], "no engine is on this machine", _WAYS)
+    reasons = ["no engine is on this machine"]
+    reasons += [str(engines.broken[name]) for name in DEFAULT_ENGINES if name in engines.broken]
+    raise EngineNotFound(DEFAULT_ENGINES[0], "; ".join(reasons), _WAYS)
 
 
 def config_for(model: Model, overrides: Mapping[str, Any], engine: str) -> ServerConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from gglib.ports.clock import Clock
 from gglib.ports.event_sink import EventSink
 from gglib.ports.model_catalog import ModelCatalog
 from gglib.ports.model_source import LocatedModel, ModelSource
+from gglib.services.sources import ModelSources, reference_of
 
 __all__ = ["Declaration", "ModelService"]
 
@@ -46,7 +48,7 @@ class ModelService:
         declarations: Iterable[Declaration] = (),
     ) -> None:
         self._catalog = catalog
-        self._source = source
+        self._sources = source if isinstance(source, ModelSources) else ModelSources(source)
         self._clock = clock
         self._events = events
         self._declarations = tuple(declarations)
@@ -76,7 +78,7 @@ class ModelService:
 
     async def add(
         self,
-        reference: str,
+        reference: str | os.PathLike[str],
         *,
         name: str | None = None,
         aliases: Iterable[str] = (),
@@ -84,13 +86,19 @@ class ModelService:
     ) -> Model:
         """Read the file that ``reference`` names and keep it as a model.
 
+        ``reference`` is a path, relative to the working directory or absolute, with ``~`` for
+        a home; or, as a text, ``NAME:REST`` for what the source ``NAME`` calls ``REST``.
+
         Raises:
             ModelFileMissing, InvalidModelFile: there is no model there.
+            AdapterError: the source that it names is broken.
             ModelExists: the name, or an alias, is taken.
             InvalidValue: the name, or an alias, cannot be one.
         """
         names = tuple(dict.fromkeys(check_alias(alias) for alias in aliases))
-        located = await self._source.locate(reference)
+        if not isinstance(reference, str):
+            reference = reference_of(reference)
+        located = await self._sources.locate(reference)
         await self.refresh()
         model = Model(
             id=0,
@@ -100,7 +108,7 @@ class ModelService:
             facts=located.facts,
             aliases=names,
             defaults=defaults or ModelDefaults(),
-            origin=ModelOrigin(kind="file"),
+            origin=ModelOrigin(kind=self._sources.split(reference)[0]),
             added_at=self._clock.now(),
         )
         for declared in (self._declared or {}).values():
@@ -161,7 +169,7 @@ class ModelService:
 
     async def _declare(self, item: Declaration) -> Model:
         try:
-            located = await self._source.locate(str(item.path))
+            located = await self._sources.locate(reference_of(item.path))
         except ModelError:
             # An engine of the user's may serve what we cannot read, or the file may come later.
             located = LocatedModel(

@@ -13,9 +13,9 @@ from gglib.domain.handle import ProcessHandle
 from gglib.domain.model import Model
 from gglib.domain.ownership import Owner, ServerRecord
 from gglib.domain.state import ServerState
-from gglib.errors import AdapterError, ModelFileMissing, NotRunning
+from gglib.errors import ModelFileMissing, NotRunning
 from gglib.ports.clock import Clock
-from gglib.ports.context import EngineSet
+from gglib.ports.context import EngineSet, RunnerSet
 from gglib.ports.event_sink import EventSink
 from gglib.ports.process_runner import ProcessRunner
 from gglib.ports.server_registry import ServerRegistry
@@ -79,9 +79,11 @@ class ServingService:
         owner: Owner,
         start_timeout_s: float = 600.0,
         keep_alive: bool = False,
+        default_engine: str | None = None,
     ) -> None:
-        self._runners = runners
+        self._runners = runners if isinstance(runners, RunnerSet) else RunnerSet(runners)
         self._default_runner = default_runner
+        self._default_engine = default_engine
         self._registry = registry
         self._engines = engines
         self._clock = clock
@@ -116,16 +118,17 @@ class ServingService:
 
         Raises:
             EngineNotFound, EngineCannot: nothing here can serve it, or serve it so.
+            AdapterError: its engine or runner is broken, or there is no such runner.
             InvalidValue: an override is wrong.
             ModelFileMissing: a file of the model is not there.
             PortInUse: the port that was asked for is taken.
             StartFailed: it ended before it was ready; carries its last lines.
             StartTimeout: it was not ready in ``start_timeout_s``, and has been stopped.
         """
-        chosen = await choose_engine(self._engines, model, engine)
+        chosen = await choose_engine(self._engines, model, engine, self._default_engine)
         config = config_for(model, overrides, chosen.name)
         runner_name = model.defaults.runner or self._default_runner
-        runner = self._runner(runner_name)
+        runner = self._runners[runner_name]
         for path in model.paths:
             if not await runner.has_file(path):
                 raise ModelFileMissing(path)
@@ -145,12 +148,15 @@ class ServingService:
         Raises:
             StopFailed: it survived; its row stays, as failed.
         """
-        await self.stop_record(server.record)
+        if server.server_id in self._servers:
+            await self.stop_record(server.record)
 
     async def stop_record(self, record: ServerRecord) -> None:
         """End the server on record, whoever started it. Otherwise like ``stop``."""
         while (other := self._stopping.get(record.server_id)) is not None:
             await other.wait()
+            if await self._registry.get(record.server_id) is None:
+                return
         done = self._stopping[record.server_id] = anyio.Event()
         try:
             with anyio.CancelScope(shield=True):
@@ -181,7 +187,7 @@ class ServingService:
 
     async def wait_gone(self, server: RunningServer) -> int | None:
         """Return when its process has ended: the exit status, where it can be known."""
-        return await self._runner(server.record.runner).wait(server.handle)
+        return await self._runners[server.record.runner].wait(server.handle)
 
     async def _started(self, wish: Wish) -> Started:
         for _ in range(_PORT_RETRIES):
@@ -195,7 +201,7 @@ class ServingService:
             raise lost.failure from None
 
     async def _stop(self, record: ServerRecord) -> None:
-        runner = self._runner(record.runner)
+        runner = self._runners[record.runner]
         known = await self._registry.get(record.server_id)
         if known is not None:
             await self._registry.put(attrs.evolve(known, state=ServerState.STOPPING))
@@ -227,9 +233,3 @@ class ServingService:
             if handle.server_id == server_id:
                 return handle
         return None
-
-    def _runner(self, name: str) -> ProcessRunner:
-        try:
-            return self._runners[name]
-        except KeyError:
-            raise AdapterError("gglib.process_runners", name, "no such runner") from None

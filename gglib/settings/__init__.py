@@ -5,6 +5,19 @@ it was read and what would be right.
 """
 
 from gglib.settings.load import load_settings
-from gglib.settings.values import DeclaredModel, GatewaySettings, LoadedSettings, Settings
+from gglib.settings.values import (
+    DeclaredModel,
+    GatewaySettings,
+    LoadedSettings,
+    ServingSettings,
+    Settings,
+)
 
-__all__ = ["DeclaredModel", "GatewaySettings", "LoadedSettings", "Settings", "load_settings"]
+__all__ = [
+    "DeclaredModel",
+    "GatewaySettings",
+    "LoadedSettings",
+    "ServingSettings",
+    "Settings",
+    "load_settings",
+]

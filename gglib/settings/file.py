@@ -71,7 +71,7 @@ class SettingsFile:
         return value
 
     def _runs(self) -> str | None:
-        for section in ("engines", "runners"):
+        for section in ("engines", "runners", "serving", "sources"):
             if self.data.get(section):
                 return f"[{section}]"
         models = self.data.get("models")

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 
 from gglib.errors import ConfigurationError, InvalidValue
 from gglib.settings.file import SettingsFile, unknown_key
-from gglib.settings.values import GatewaySettings, LoadedSettings, Settings
+from gglib.settings.values import GatewaySettings, LoadedSettings, ServingSettings, Settings
 
 __all__ = ["load_settings"]
 
 _FILE_NAME = "gglib.toml"
-_SECTIONS = ("engines", "gateway", "models", "runners")
-_PREFIX = "GGLIB_GATEWAY_"
-_FIELDS = {field.name: field for field in attrs.fields(GatewaySettings)}
+#: Sections of adapters, whose keys are the adapters' own.
+_ADAPTERS = ("engines", "runners", "sources")
+_SECTIONS = ("gateway", "models", "serving", *_ADAPTERS)
+_FLAGS = {
+    f"{section}.{field.name}"
+    for section, kind in (("gateway", GatewaySettings), ("serving", ServingSettings))
+    for field in attrs.fields(kind)
+} | {"config", "data_dir"}
 _TRUTH = {"1": True, "true": True, "yes": True, "on": True} | {
     "0": False,
     "false": False,
@@ -27,10 +32,16 @@ _TRUTH = {"1": True, "true": True, "yes": True, "on": True} | {
 }
 
 
+T = TypeVar("T")
+
+#: A key, its value, where it was said, and how to make an error about it.
+_Said = tuple[str, Any, str, Callable[[str], ConfigurationError]]
+
+
 def load_settings(*, flags: Mapping[str, Any], environ: Mapping[str, str]) -> LoadedSettings:
     """Return the settings that hold, and where each comes from.
 
-    ``flags``: what the command line said: ``data_dir``, ``config``, ``gateway.KEY``. A
+    ``flags``: what the command line said: ``data_dir``, ``config``, ``SECTION.KEY``. A
     variable that is set to nothing counts as unset. The file is the one of ``--config``, else
     of ``GGLIB_CONFIG``, else ``gglib.toml`` in the data directory if it is there.
 
@@ -38,13 +49,19 @@ def load_settings(*, flags: Mapping[str, Any], environ: Mapping[str, str]) -> Lo
         ConfigurationError: a key is unknown, or a value, or the file, is wrong.
     """
     for key in flags:
-        if key not in ("data_dir", "config") and key.removeprefix("gateway.") not in _FIELDS:
-            raise ConfigurationError(unknown_key(key, _FIELDS), _flag(key))
+        if key not in _FLAGS:
+            raise ConfigurationError(unknown_key(key, _FLAGS), _flag(key))
     sources: dict[str, str] = {}
     data_dir = _data_dir(flags, environ, sources)
     file = _file(flags, environ, data_dir, sources)
-    gateway = _gateway(flags, environ, file, sources)
-    settings = Settings(data_dir=data_dir, gateway=gateway)
+    if file is not None:
+        _check_sections(file)
+    layers = _Layers(flags, environ, file, sources)
+    settings = Settings(
+        data_dir=data_dir,
+        gateway=layers.section("gateway", GatewaySettings),
+        serving=layers.section("serving", ServingSettings),
+    )
     if file is not None:
         settings = _with_file(settings, file, sources)
     return LoadedSettings(settings=settings, sources=MappingProxyType(sources))
@@ -102,48 +119,62 @@ def _absolute(value: Path | str, source: str) -> Path:
         raise ConfigurationError(f"{text!r}: {error}", source) from None
 
 
-def _gateway(
-    flags: Mapping[str, Any],
-    environ: Mapping[str, str],
-    file: SettingsFile | None,
-    sources: dict[str, str],
-) -> GatewaySettings:
-    values: dict[str, Any] = {}
-    failures: dict[str, Callable[[str], ConfigurationError]] = {}
-    for name in _FIELDS:
-        sources[f"gateway.{name}"] = "default"
-    if file is not None:
-        _check_sections(file)
-        table = file.table(("gateway",), file.data.get("gateway", {}))
-        for name, value in table.items():
-            if name not in _FIELDS:
-                file.fail(("gateway", name), f"[gateway] {unknown_key(name, _FIELDS)}")
-            values[name] = value
-            sources[f"gateway.{name}"] = file.origin(("gateway", name))
-            failures[name] = _at(str(file.path), file.line(("gateway", name)))
-    for variable, text in environ.items():
-        if not variable.startswith(_PREFIX):
-            continue
-        name = variable.removeprefix(_PREFIX).lower()
-        if name not in _FIELDS or variable != variable.upper():
-            known = [_PREFIX + field.upper() for field in _FIELDS]
-            raise ConfigurationError(
-                unknown_key(variable, known).replace("key", "variable", 1), "environment"
-            )
-        if text:
-            values[name] = _parsed(str(_FIELDS[name].type), text)
-            sources[f"gateway.{name}"] = f"environment {variable}"
-            failures[name] = _at(variable, None)
-    for key, value in flags.items():
-        section, _, name = key.rpartition(".")
-        if section:
-            values[name] = value
-            sources[key] = f"flag {_flag(key)}"
-            failures[name] = _at(_flag(key), None)
-    try:
-        return GatewaySettings(**values)
-    except InvalidValue as error:
-        raise failures[error.field](f"gateway.{error}") from None
+@attrs.frozen
+class _Layers:
+    """Where the values of a section may be said, and where each was: ``sources``."""
+
+    flags: Mapping[str, Any]
+    environ: Mapping[str, str]
+    file: SettingsFile | None
+    sources: dict[str, str]
+
+    def section(self, section: str, kind: type[T]) -> T:
+        """Return the section that all layers make, the strongest last."""
+        fields: dict[str, Any] = attrs.fields_dict(kind)  # type: ignore[arg-type]
+        values: dict[str, Any] = {}
+        failures: dict[str, Callable[[str], ConfigurationError]] = {}
+        for name in fields:
+            self.sources[f"{section}.{name}"] = "default"
+        for layer in (self._in_file, self._in_environment, self._in_flags):
+            for name, value, source, failure in layer(section, fields):
+                values[name] = value
+                self.sources[f"{section}.{name}"] = source
+                failures[name] = failure
+        try:
+            return kind(**values)
+        except InvalidValue as error:
+            raise failures[error.field](f"{section}.{error}") from None
+
+    def _in_file(self, section: str, fields: Mapping[str, Any]) -> Iterator[_Said]:
+        file = self.file
+        if file is None:
+            return
+        for name, value in file.table((section,), file.data.get(section, {})).items():
+            path = (section, name)
+            if name not in fields:
+                file.fail(path, f"[{section}] {unknown_key(name, fields)}")
+            yield name, value, file.origin(path), _at(str(file.path), file.line(path))
+
+    def _in_environment(self, section: str, fields: Mapping[str, Any]) -> Iterator[_Said]:
+        prefix = f"GGLIB_{section.upper()}_"
+        for variable, text in self.environ.items():
+            if not variable.startswith(prefix):
+                continue
+            name = variable.removeprefix(prefix).lower()
+            if name not in fields or variable != variable.upper():
+                known = [prefix + field.upper() for field in fields]
+                raise ConfigurationError(
+                    unknown_key(variable, known).replace("key", "variable", 1), "environment"
+                )
+            if text:
+                value = _parsed(str(fields[name].type), text)
+                yield name, value, f"environment {variable}", _at(variable, None)
+
+    def _in_flags(self, section: str, fields: Mapping[str, Any]) -> Iterator[_Said]:
+        for name in fields:
+            key = f"{section}.{name}"
+            if key in self.flags:
+                yield name, self.flags[key], f"flag {_flag(key)}", _at(_flag(key), None)
 
 
 def _at(source: str, line: int | None) -> Callable[[str], ConfigurationError]:
@@ -177,13 +208,10 @@ def _parsed(kind: str, text: str) -> Any:
 
 def _with_file(settings: Settings, file: SettingsFile, sources: dict[str, str]) -> Settings:
     sections: dict[str, Any] = {}
-    for section in ("engines", "runners"):
+    for section in _ADAPTERS:
         tables = file.table((section,), file.data.get(section, {}))
         sections[section] = MappingProxyType(
-            {
-                name: MappingProxyType(dict(file.table((section, name), table)))
-                for name, table in tables.items()
-            }
+            {name: _adapter_section(file, (section, name), table) for name, table in tables.items()}
         )
     if "models" in file.data:
         from gglib.settings.models import declared_models
@@ -193,10 +221,36 @@ def _with_file(settings: Settings, file: SettingsFile, sources: dict[str, str]) 
     return attrs.evolve(settings, config_file=file.path, **sections)
 
 
+def _adapter_section(file: SettingsFile, path: tuple[str, str], value: Any) -> Mapping[str, Any]:
+    section, name = path
+    table = file.table(path, value)
+    kind = table.get("kind", name)
+    if not isinstance(kind, str) or not kind:
+        where = f"{section}.{name}.kind"
+        file.fail((*path, "kind"), f"{where} is {kind!r}; expected the name of an installed one")
+    if section == "sources":
+        _check_source(file, path, table)
+    return MappingProxyType(dict(table))
+
+
+def _check_source(file: SettingsFile, path: tuple[str, str], table: Mapping[str, Any]) -> None:
+    from gglib.services.sources import FILES, check_source_name
+
+    name = path[1]
+    if name == FILES:
+        if table.get("kind", FILES) == FILES:
+            file.fail(path, "[sources.file] needs a kind: the source of files has no settings")
+        return
+    try:
+        check_source_name(name)
+    except InvalidValue as error:
+        file.fail(path, f"sources: {error}")
+
+
 def _note_origins(file: SettingsFile, sources: dict[str, str]) -> None:
     from gglib.settings.key_lines import dotted
 
-    for section in ("engines", "models", "runners"):
+    for section in ("models", *_ADAPTERS):
         for name, table in file.data.get(section, {}).items():
             for key in table:
                 path = (section, name, key)

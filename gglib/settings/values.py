@@ -13,7 +13,7 @@ import attrs
 from gglib.domain.validation import at_least, between, flag, number_at_least, text, texts
 from gglib.errors import InvalidValue
 
-__all__ = ["DeclaredModel", "GatewaySettings", "LoadedSettings", "Settings"]
+__all__ = ["DeclaredModel", "GatewaySettings", "LoadedSettings", "ServingSettings", "Settings"]
 
 _KEY = re.compile(r"[!-~]+")
 _seconds = number_at_least(0, optional=False, exclusive=True)
@@ -83,6 +83,15 @@ class GatewaySettings:
 
 
 @attrs.frozen(kw_only=True)
+class ServingSettings:
+    """What serves a model that names none: ``[serving]``, ``GGLIB_SERVING_*``."""
+
+    runner: str = attrs.field(default="local", validator=text(optional=False))
+    engine: str = attrs.field(default="", validator=text(optional=False, empty=True))
+    """Empty: llama-server where it is found, else the embedded one."""
+
+
+@attrs.frozen(kw_only=True)
 class DeclaredModel:
     """A model that the file declares: ``[models.NAME]``. Its path is absolute."""
 
@@ -106,9 +115,11 @@ class Settings:
 
     data_dir: Path
     gateway: GatewaySettings = attrs.field(factory=GatewaySettings)
+    serving: ServingSettings = attrs.field(factory=ServingSettings)
     runners: Mapping[str, Mapping[str, Any]] = attrs.field(factory=_empty, hash=False)
     """Sections for adapters, as plain data, by the name they are configured under."""
     engines: Mapping[str, Mapping[str, Any]] = attrs.field(factory=_empty, hash=False)
+    sources: Mapping[str, Mapping[str, Any]] = attrs.field(factory=_empty, hash=False)
     models: Mapping[str, DeclaredModel] = attrs.field(factory=_empty, hash=False)
     config_file: Path | None = None
 

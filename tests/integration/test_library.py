@@ -127,7 +127,7 @@ async def test_model_is_added_and_found(home: Path, tmp_path: Path) -> None:
     path = tmp_path / "tiny.gguf"
     path.write_bytes(tiny_gguf())
     async with gglib.open(home) as lib:
-        added = await lib.models.add(str(path))
+        added = await lib.models.add(path)
     async with gglib.open(str(home)) as lib:
         assert (await lib.models.resolve("tiny")).model == added
 

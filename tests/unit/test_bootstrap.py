@@ -10,9 +10,22 @@ import pytest
 from support.distributions import install
 
 from gglib.bootstrap import SystemClock, compose, make_data_dir
-from gglib.domain.ownership import OwnerKind
-from gglib.errors import AdapterError, ConfigurationError, DataDirectoryUnusable
-from gglib.plugins import ENGINES, PROCESS_RUNNERS
+from gglib.domain.config import ServerConfig
+from gglib.domain.events import AdapterFailed
+from gglib.domain.handle import ProcessHandle
+from gglib.domain.ids import new_server_id
+from gglib.domain.model import Model
+from gglib.domain.ownership import Owner, OwnerKind, ServerRecord
+from gglib.domain.state import ServerState
+from gglib.errors import (
+    AdapterError,
+    ConfigurationError,
+    DataDirectoryUnusable,
+    EngineNotFound,
+    ModelFileMissing,
+    StartFailed,
+)
+from gglib.plugins import ENGINES, MODEL_SOURCES, PROCESS_RUNNERS
 from gglib.settings import Settings, load_settings
 from gglib.testing.contexts import RecordingSink
 
@@ -135,20 +148,266 @@ async def test_section_of_an_unknown_engine_is_a_command(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("text", "error", "part"),
+    ("text", "broken", "part"),
     [
-        ('[engines.x]\nkind = "warp"\n', AdapterError, "'warp'"),
-        ("[runners.moon]\n", AdapterError, "'moon'"),
-        ("[engines.x]\n", ConfigurationError, "command"),
+        ('[engines.x]\nkind = "warp"\n', "x", "'warp' (gglib.engines): not installed; known: "),
+        ("[runners.moon]\n", "moon", "'moon' (gglib.process_runners): not installed; known: "),
+        ('[serving]\nrunner = "moon"\n', "moon", "not installed; known: "),
+        ('[models.m]\npath = "m"\nrunner = "moon"\n', "moon", "not installed; known: "),
     ],
 )
-async def test_section_of_what_is_not_installed_is_named(
-    tmp_path: Path, text: str, error: type[Exception], part: str
+async def test_what_is_configured_and_not_installed_hurts_nobody_else(
+    tmp_path: Path, text: str, broken: str, part: str
 ) -> None:
-    """With what there is instead."""
-    async with compose(settings_of(tmp_path, text), events=RecordingSink()) as parts:
-        with pytest.raises(error, match=part):
+    """It is told at once, by an event, and to whoever asks for it."""
+    sink = RecordingSink()
+    async with compose(settings_of(tmp_path, text), events=sink) as parts:
+        runners, engines = await parts.runners(), await parts.engines()
+        assert "embedded" in engines.names
+        found = engines if broken == "x" else runners
+        assert broken in found.broken
+        assert broken not in found
+        with pytest.raises(AdapterError) as caught:
+            found[broken]
+        assert part in str(caught.value)
+    (event,) = sink.events
+    assert isinstance(event, AdapterFailed)
+    assert (event.adapter_name, part.partition(": ")[2] in event.reason) == (broken, True)
+
+
+async def test_wrong_section_is_refused_at_once(tmp_path: Path) -> None:
+    """It is the user's own, and he is there to correct it."""
+    async with compose(settings_of(tmp_path, "[engines.x]\n"), events=RecordingSink()) as parts:
+        with pytest.raises(ConfigurationError, match="command"):
             await parts.runners()
+
+
+BROKEN = textwrap.dedent("""
+    from contextlib import asynccontextmanager
+    from gglib.errors import ConfigurationError, EngineNotFound
+
+    @asynccontextmanager
+    async def raises(context):
+        raise RuntimeError("the wrong moon")
+        yield
+
+    @asynccontextmanager
+    async def quits(context):
+        raise SystemExit(1)
+        yield
+
+    @asynccontextmanager
+    async def elsewhere(context):
+        raise EngineNotFound("elsewhere", "it is elsewhere", ("fetch it",))
+        yield
+
+    @asynccontextmanager
+    async def wants_a_section(context):
+        raise ConfigurationError("it needs a section")
+        yield
+
+    @asynccontextmanager
+    async def wrong(context):
+        yield object()
+""")
+BROKEN_KINDS = ("raises", "quits", "elsewhere", "wants_a_section", "wrong", "nowhere")
+
+
+@pytest.fixture
+def _broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Install engines and runners that are broken, each in its own way."""
+    entries = {name: f"gglib_test_broken:{name}" for name in BROKEN_KINDS}
+    install(
+        monkeypatch,
+        tmp_path / "site",
+        {"gglib_test_broken": BROKEN},
+        {ENGINES: entries, PROCESS_RUNNERS: entries},
+    )
+
+
+@pytest.mark.usefixtures("_broken")
+async def test_broken_engine_breaks_those_alone_who_ask_for_it(tmp_path: Path) -> None:
+    """Nobody has configured it: it is not even told, until it is asked for."""
+    sink = RecordingSink()
+    async with compose(settings_of(tmp_path), events=sink) as parts:
+        engines = await parts.engines()
+        assert set(engines.broken) == set(BROKEN_KINDS)
+        assert not set(engines.names) & set(BROKEN_KINDS)
+        assert set(await parts.runners()) == {"local"}
+        for name in ("raises", "quits", "wrong", "nowhere"):
+            for _ in range(2):
+                with pytest.raises(AdapterError) as caught:
+                    engines[name]
+                assert (caught.value.group, caught.value.name) == (ENGINES, name)
+                assert "gglib-test-stranger 1.0" in str(caught.value)
+        with pytest.raises(EngineNotFound, match="fetch it"):
+            engines["elsewhere"]
+        with pytest.raises(ConfigurationError, match="needs a section"):
+            engines["wants_a_section"]
+    assert sink.events == []
+
+
+@pytest.mark.usefixtures("_broken")
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[engines.raises]\n",
+        '[serving]\nengine = "raises"\n',
+        '[models.m]\npath = "m"\nengine = "raises"\n',
+    ],
+)
+async def test_broken_engine_that_is_configured_is_told(tmp_path: Path, text: str) -> None:
+    """`gglib serve` says so at its start."""
+    sink = RecordingSink()
+    async with compose(settings_of(tmp_path, text), events=sink) as parts:
+        await parts.serving(OwnerKind.LIBRARY)
+    (event,) = sink.events
+    assert isinstance(event, AdapterFailed)
+    assert (event.name, event.group, event.adapter_name) == ("adapter.failed", ENGINES, "raises")
+    assert event.reason == "RuntimeError: the wrong moon (from gglib-test-stranger 1.0)"
+
+
+@pytest.mark.usefixtures("_broken")
+async def test_model_of_a_broken_runner_is_refused_and_others_are_served(tmp_path: Path) -> None:
+    """Reconciling touches the working runners alone."""
+    settings = settings_of(
+        tmp_path,
+        '[runners.raises]\n[engines.x]\ncommand = ["false", "{port}"]\n'
+        '[models.m]\npath = "m"\nengine = "x"\nrunner = "raises"\n'
+        '[models.other]\npath = "other"\nengine = "x"\n',
+    )
+    (tmp_path / "other").touch()
+    async with compose(settings, events=RecordingSink()) as parts:
+        assert (await parts.reconcile()).failed == ()
+        serving, models = await parts.serving(OwnerKind.LIBRARY), await parts.models()
+        with pytest.raises(AdapterError, match="the wrong moon"):
+            await serving.start((await models.resolve("m")).model)
+        with pytest.raises(StartFailed):
+            await serving.start((await models.resolve("other")).model)
+
+
+async def test_runner_that_nobody_configured_is_told_with_the_known_ones(tmp_path: Path) -> None:
+    """A mapping of those that work: looking is no error, asking is."""
+    async with compose(settings_of(tmp_path), events=RecordingSink()) as parts:
+        runners = await parts.runners()
+        assert runners.get("moon") is None
+        assert "moon" not in runners
+        with pytest.raises(AdapterError, match="no such runner; known: local"):
+            runners["moon"]
+
+
+async def test_default_runner_and_engine_are_those_of_the_settings(
+    tmp_path: Path, stranger: list[str]
+) -> None:
+    """The local runner is not even opened, unless a section or a model wants it."""
+    text = '[serving]\nrunner = "strange"\nengine = "strange"\n'
+    async with compose(settings_of(tmp_path, text), events=RecordingSink()) as parts:
+        assert list(await parts.runners()) == ["strange"]
+        serving, runners = await parts.serving(OwnerKind.LIBRARY), await parts.runners()
+        runners["strange"].start = never  # type: ignore[method-assign]
+        with pytest.raises(Asked, match="strange"):
+            await serving.start(model_of(tmp_path))
+    for more in ("[runners.local]\n", '[models.m]\npath = "m"\nrunner = "local"\n'):
+        async with compose(settings_of(tmp_path, text + more), events=RecordingSink()) as parts:
+            assert set(await parts.runners()) == {"strange", "local"}
+    assert stranger
+
+
+class Asked(Exception):
+    """The runner was asked to start something; says by which engine."""
+
+
+async def never(config: ServerConfig) -> ProcessHandle:
+    """Start nothing."""
+    raise Asked(config.engine)
+
+
+def model_of(folder: Path) -> Model:
+    """Return a model whose file exists."""
+    (folder / "m").touch()
+    return Model(id=1, name="m", paths=(folder / "m",), size_bytes=0)
+
+
+async def test_local_runner_is_there_for_the_servers_it_has_on_record(
+    tmp_path: Path, stranger: list[str]
+) -> None:
+    """Else nobody would ever stop what another default has left."""
+    del stranger
+    async with compose(settings_of(tmp_path), events=RecordingSink()) as parts:
+        config = ServerConfig(model_id=1, model_name="m", model_path="m", engine="x")
+        owner = Owner(kind=OwnerKind.LIBRARY, pid=1, process_started_at=0.0, node="elsewhere")
+        record = ServerRecord(
+            server_id=new_server_id(),
+            owner=owner,
+            config=config,
+            engine="x",
+            runner="local",
+            state=ServerState.READY,
+            created_at=1.0,
+        )
+        await (await parts.registry()).put(record)
+    text = '[serving]\nrunner = "strange"\n'
+    async with compose(settings_of(tmp_path, text), events=RecordingSink()) as parts:
+        assert list(await parts.runners()) == ["strange", "local"]
+
+
+SOURCES = textwrap.dedent("""
+    from contextlib import asynccontextmanager
+    from pathlib import Path
+    from gglib.domain.model import ModelFacts
+    from gglib.ports.model_source import LocatedModel, ModelSource
+
+    NOTES = []
+
+    class Zoo(ModelSource):
+        def __init__(self, context):
+            self.context = context
+        async def locate(self, reference):
+            path = Path(self.context.settings.get("folder", "/zoo"), reference)
+            return LocatedModel(
+                paths=(path,), size_bytes=1, facts=ModelFacts(), suggested_name=reference
+            )
+
+    @asynccontextmanager
+    async def zoo(context):
+        NOTES.append(f"enter {context.name}")
+        yield Zoo(context)
+        NOTES.append(f"leave {context.name}")
+""")
+
+
+@pytest.fixture
+def zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Install a source ``zoo`` and one that cannot be imported; return the notes of the first."""
+    install(
+        monkeypatch,
+        tmp_path / "site",
+        {"gglib_test_zoo": SOURCES},
+        {MODEL_SOURCES: {"zoo": "gglib_test_zoo:zoo", "bad": "gglib_test_zoo:nothing"}},
+    )
+    from importlib import import_module
+
+    notes: list[str] = import_module("gglib_test_zoo").NOTES
+    return notes
+
+
+async def test_reference_names_its_source(tmp_path: Path, zoo: list[str]) -> None:
+    """Installed or configured; held while it looks, and not a moment longer."""
+    settings = settings_of(tmp_path, '[sources.attic]\nkind = "zoo"\nfolder = "/attic"\n')
+    async with compose(settings, events=RecordingSink()) as parts:
+        models = await parts.models()
+        assert zoo == []
+        tiny = await models.add("zoo:tiny")
+        assert zoo == ["enter zoo", "leave zoo"]
+        old = await models.add("attic:old:one", name="old")
+        assert (tiny.path, tiny.name, tiny.origin.kind) == (Path("/zoo/tiny"), "tiny", "zoo")
+        assert (old.path, old.origin.kind) == (Path("/attic/old:one"), "attic")
+        assert {model.origin.kind for model in await models.list()} == {"zoo", "attic"}
+        with pytest.raises(AdapterError, match="'bad'"):
+            await models.add("bad:tiny")
+        with pytest.raises(ModelFileMissing, match="known sources: attic, bad, zoo"):
+            await models.add("zo:tiny")
+        assert (await models.remove("tiny")).name == "tiny"
 
 
 async def test_servers_are_started_in_this_process_name(tmp_path: Path) -> None:

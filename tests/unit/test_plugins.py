@@ -7,9 +7,11 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from support.distributions import install
 
+from gglib.domain.events import AdapterFailed
 from gglib.errors import AdapterError, EngineNotFound
 from gglib.plugins import (
     ENGINES,
@@ -20,14 +22,17 @@ from gglib.plugins import (
     SERVER_REGISTRIES,
     adapter_names,
     open_adapter,
+    survey_plugins,
 )
 from gglib.ports.engine import Engine
 from gglib.ports.model_source import ModelSource
-from gglib.testing.contexts import make_context
+from gglib.testing.contexts import RecordingSink, make_context
 
 STRANGER = textwrap.dedent('''
     """A stranger's adapters."""
+    import contextlib
     from contextlib import asynccontextmanager
+    import anyio
     from gglib.errors import EngineNotFound
     from gglib.ports.model_source import ModelSource
 
@@ -60,7 +65,62 @@ STRANGER = textwrap.dedent('''
     @asynccontextmanager
     async def wrong(context):
         yield object()
+
+    @asynccontextmanager
+    async def quitting(context):
+        raise SystemExit("I am done")
+        yield
+
+    @asynccontextmanager
+    async def interrupted(context):
+        raise KeyboardInterrupt
+        yield
+
+    class Mute(Exception):
+        def __str__(self):
+            raise RuntimeError("no words")
+
+    @asynccontextmanager
+    async def speechless(context):
+        raise Mute
+        yield
+
+    @asynccontextmanager
+    async def sticky(context):
+        source = Source(context)
+        try:
+            yield source
+        except BaseException as error:
+            source.left = error
+            raise
+        source.left = True
+        raise RuntimeError("cannot let go")
+
+    @asynccontextmanager
+    async def swallowing(context):
+        with contextlib.suppress(ValueError):
+            yield Source(context)
+
+    @asynccontextmanager
+    async def grouping(context):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(anyio.sleep_forever)
+            try:
+                yield Source(context)
+            finally:
+                tasks.cancel_scope.cancel()
+
+    @asynccontextmanager
+    async def dying(context):
+        async with anyio.create_task_group() as tasks:
+            async def die():
+                raise RuntimeError("the cat ate the socket")
+            tasks.start_soon(die)
+            yield Source(context)
+
+    not_callable = "a text"
 ''')
+QUITTER = "raise SystemExit(3)"
 
 
 @pytest.fixture
@@ -75,7 +135,11 @@ def _stranger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(
         monkeypatch,
         tmp_path / "site",
-        {"gglib_test_stranger": STRANGER, "gglib_test_bad_import": "import no_such_module"},
+        {
+            "gglib_test_stranger": STRANGER,
+            "gglib_test_bad_import": "import no_such_module",
+            "gglib_test_quitter": QUITTER,
+        },
         {
             MODEL_SOURCES: {
                 "good": "gglib_test_stranger:good",
@@ -85,6 +149,21 @@ def _stranger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
                 "wrong": "gglib_test_stranger:wrong",
                 "nowhere": "gglib_test_stranger:no_such_name",
                 "unimportable": "gglib_test_bad_import:anything",
+                "quitter": "gglib_test_quitter:anything",
+                **{
+                    name: f"gglib_test_stranger:{name}"
+                    for name in (
+                        "quitting",
+                        "interrupted",
+                        "speechless",
+                        "sticky",
+                        "swallowing",
+                        "grouping",
+                        "dying",
+                        "not_callable",
+                        "Source",
+                    )
+                },
             }
         },
     )
@@ -133,7 +212,12 @@ def test_own_adapters_are_registered(group: str, names: set[str]) -> None:
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("missing", "not installed; known: broken, file, good"),
+        ("missing", "not installed; known: Source, broken"),
+        ("quitter", "SystemExit: 3"),
+        ("quitting", "SystemExit: I am done"),
+        ("speechless", "Mute (from"),
+        ("not_callable", "is a str, and no factory"),
+        ("Source", "is a class, and no factory"),
         ("broken", "RuntimeError: the wrong moon"),
         ("plain", "TypeError"),
         ("nowhere", "AttributeError"),
@@ -151,6 +235,139 @@ async def test_broken_adapter_is_named_with_its_reason(
     assert (caught.value.group, caught.value.name) == (MODEL_SOURCES, name)
     assert reason in caught.value.reason
     assert "gglib doctor" in str(caught.value)
+    if name != "missing":
+        assert "(from gglib-test-stranger 1.0)" in caught.value.reason
+
+
+async def test_interrupt_while_an_adapter_opens_is_no_fault_of_its(tmp_path: Path) -> None:
+    """Ctrl-C is the user's, and ends the command."""
+    async with AsyncExitStack() as stack:
+        with pytest.raises(KeyboardInterrupt):
+            await open_source(stack, "interrupted", tmp_path)
+
+
+def install_twice(monkeypatch: pytest.MonkeyPatch, folder: Path, *places: str) -> None:
+    """Install two distributions that both have a source ``twin``."""
+    for number, place in enumerate(places, 1):
+        install(
+            monkeypatch,
+            folder / f"site-{number}",
+            {},
+            {MODEL_SOURCES: {"twin": place}},
+            distribution=f"gglib-test-twin-{number}",
+        )
+
+
+async def test_name_of_two_distributions_is_neithers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which of them is meant, only the user knows."""
+    install_twice(monkeypatch, tmp_path, "gglib_test_stranger:good", "gglib_test_stranger:sticky")
+    async with AsyncExitStack() as stack:
+        with pytest.raises(AdapterError) as caught:
+            await open_source(stack, "twin", tmp_path)
+    assert caught.value.reason == (
+        "registered by gglib-test-twin-1 1.0 and gglib-test-twin-2 1.0; uninstall one of them"
+    )
+
+
+async def test_same_adapter_registered_twice_is_no_conflict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Metadata that an upgrade left behind."""
+    install_twice(monkeypatch, tmp_path, "gglib_test_stranger:good", "gglib_test_stranger:good")
+    async with AsyncExitStack() as stack:
+        assert isinstance(await open_source(stack, "twin", tmp_path), ModelSource)
+
+
+BOTH = pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+
+
+async def open_told(stack: AsyncExitStack, name: str, tmp_path: Path, sink: RecordingSink) -> Any:
+    """Open a model source on the stack; its events go to the sink."""
+    context = make_context(tmp_path, name=name, events=sink)
+    return await open_adapter(stack, MODEL_SOURCES, name, ModelSource, context)  # type: ignore[type-abstract]
+
+
+async def test_adapter_that_fails_while_it_is_left_hides_nothing(tmp_path: Path) -> None:
+    """The result stands, the others are left too, and the failure is an event."""
+    sink = RecordingSink()
+    async with AsyncExitStack() as stack:
+        first = await open_told(stack, "good", tmp_path, sink)
+        await open_told(stack, "sticky", tmp_path, sink)
+    assert first.left is True
+    (event,) = sink.events
+    assert event == AdapterFailed(
+        at=event.at,
+        group=MODEL_SOURCES,
+        adapter_name="sticky",
+        reason="failed while it was left: RuntimeError: cannot let go",
+    )
+
+
+@BOTH
+@pytest.mark.parametrize("name", ["sticky", "swallowing", "grouping"])
+async def test_error_of_the_block_comes_out_as_itself(tmp_path: Path, name: str) -> None:
+    """The adapter sees it, and neither keeps it nor wraps it."""
+    sink, error = RecordingSink(), ValueError("the block's own")
+    sources = []
+
+    async def work() -> None:
+        async with AsyncExitStack() as stack:
+            sources.append(await open_told(stack, name, tmp_path, sink))
+            raise error
+
+    with pytest.raises(ValueError, match="the block's own") as caught:
+        await work()
+    assert caught.value is error
+    if name == "sticky":
+        assert sources[0].left is error
+    assert sink.events == []
+
+
+@BOTH
+@pytest.mark.parametrize("name", ["sticky", "swallowing", "grouping"])
+async def test_cancellation_passes_through_adapters(tmp_path: Path, name: str) -> None:
+    """A timeout of the user's ends what it is around, and nothing else."""
+    sink = RecordingSink()
+    with anyio.CancelScope() as scope:
+        async with AsyncExitStack() as stack:
+            await open_told(stack, name, tmp_path, sink)
+            scope.cancel()
+            await anyio.sleep_forever()
+    assert scope.cancelled_caught
+    assert sink.events == []
+
+
+@BOTH
+async def test_adapter_whose_own_task_dies_is_named(tmp_path: Path) -> None:
+    """It takes the block with it: who did that is told, and why."""
+    sink = RecordingSink()
+
+    async def work() -> None:
+        async with AsyncExitStack() as stack:
+            await open_told(stack, "dying", tmp_path, sink)
+            await anyio.sleep_forever()
+
+    with pytest.raises(AdapterError, match="the cat ate the socket") as caught:
+        await work()
+    assert caught.value.name == "dying"
+    assert sink.names == ["adapter.failed"]
+
+
+def test_survey_tells_whose_each_adapter_is_and_which_are_broken() -> None:
+    """Those of others alone; whatever their import raises is contained."""
+    found = {plugin.name: plugin for plugin in survey_plugins()}
+    assert "file" not in found
+    good = found["good"]
+    assert (good.group, good.distribution, good.version, good.error) == (
+        MODEL_SOURCES,
+        "gglib-test-stranger",
+        "1.0",
+        None,
+    )
+    for name in ("unimportable", "quitter", "nowhere", "not_callable", "Source"):
+        assert found[name].error is not None, name
 
 
 async def test_adapters_own_error_is_told_as_it_is(tmp_path: Path) -> None:

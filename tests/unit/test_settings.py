@@ -15,7 +15,7 @@ import pytest
 
 from gglib.domain.model import SERVER_DEFAULT_FIELDS
 from gglib.errors import ConfigurationError
-from gglib.settings import GatewaySettings, LoadedSettings, load_settings
+from gglib.settings import GatewaySettings, LoadedSettings, ServingSettings, load_settings
 
 
 def write(folder: Path, text: str, name: str = "gglib.toml") -> Path:
@@ -52,7 +52,10 @@ def test_nothing_said_gives_the_defaults(tmp_path: Path) -> None:
     assert loaded.settings.gateway == GatewaySettings()
     assert loaded.settings.config_file is None
     assert loaded.settings.data_dir == tmp_path
+    assert loaded.settings.serving == ServingSettings(runner="local", engine="")
     assert not (loaded.settings.models or loaded.settings.engines or loaded.settings.runners)
+    assert not loaded.settings.sources
+    assert loaded.sources["serving.runner"] == loaded.sources["serving.engine"] == "default"
     assert {loaded.sources[f"gateway.{field.name}"] for field in attrs.fields(GatewaySettings)} == {
         "default"
     }
@@ -119,6 +122,41 @@ def test_stronger_layer_wins_and_is_named(
     assert loaded.sources["gateway.port"] == source.format(file=tmp_path / "gglib.toml")
 
 
+@pytest.mark.parametrize(
+    ("flags", "environ", "runner", "source"),
+    [
+        ({}, {}, "ssh", "file {file}:2"),
+        ({}, {"GGLIB_SERVING_RUNNER": "ray"}, "ray", "environment GGLIB_SERVING_RUNNER"),
+        ({"serving.runner": "me"}, {"GGLIB_SERVING_RUNNER": "ray"}, "me", "flag --runner"),
+    ],
+)
+def test_layers_of_serving_are_those_of_the_gateway(
+    tmp_path: Path, flags: dict[str, Any], environ: dict[str, str], runner: str, source: str
+) -> None:
+    """A section is a section; neither takes what is the other's."""
+    loaded = load(tmp_path, "[serving]\nrunner = 'ssh'", flags=flags, environ=environ)
+    assert loaded.settings.serving == ServingSettings(runner=runner)
+    assert loaded.settings.gateway == GatewaySettings()
+    assert loaded.sources["serving.runner"] == source.format(file=tmp_path / "gglib.toml")
+
+
+def test_serving_is_documented_with_its_defaults() -> None:
+    """A row of the reference for each of its keys."""
+    page = Path(__file__).parents[2] / "docs" / "reference" / "settings.md"
+    section = page.read_text().partition("\n## [serving]\n")[2].partition("\n## ")[0]
+    for field in attrs.fields(ServingSettings):
+        assert f'| `{field.name}` | text | `"{field.default}"` |' in section
+
+
+def test_sections_of_sources_are_kept_for_their_adapters(tmp_path: Path) -> None:
+    """As plain data, with the line of each key."""
+    loaded = load(tmp_path, "[sources.zoo]\nkind = 'attic'\nkeys = [1]\n[sources.'a.b']\n")
+    assert loaded.settings.sources == {"zoo": {"kind": "attic", "keys": [1]}, "a.b": {}}
+    assert loaded.sources["sources.zoo.keys"] == f"file {tmp_path / 'gglib.toml'}:3"
+    other = load(tmp_path, "[sources.file]\nkind = 'better'\n")
+    assert other.settings.sources["file"] == {"kind": "better"}
+
+
 def test_source_of_a_declared_value_is_its_line(tmp_path: Path) -> None:
     """`config show` can name the line of everything the file says."""
     path = tmp_path / "gglib.toml"
@@ -164,6 +202,8 @@ def test_variable_is_read_by_its_fields_kind(
         ({"GGLIB_GATEWAY_PROT": "1"}, "environment", "did you mean 'GGLIB_GATEWAY_PORT'?"),
         ({"GGLIB_GATEWAY_API_KEY": "s"}, "environment", "did you mean 'GGLIB_GATEWAY_API_KEYS'?"),
         ({"GGLIB_GATEWAY_port": "1"}, "environment", "unknown variable 'GGLIB_GATEWAY_port'"),
+        ({"GGLIB_SERVING_RUNER": "1"}, "environment", "did you mean 'GGLIB_SERVING_RUNNER'?"),
+        ({"GGLIB_SERVING_ENGINE": "a\0b"}, "GGLIB_SERVING_ENGINE", "serving.engine is 'a"),
         ({"GGLIB_HOME": "a\0b"}, "GGLIB_HOME", "is not a path"),
         ({"GGLIB_HOME": "~no-such-user-here/x"}, "GGLIB_HOME", "home"),
         ({"GGLIB_CONFIG": "/no/such/file.toml"}, "/no/such/file.toml", "no such file"),
@@ -304,7 +344,7 @@ def test_every_server_field_may_be_declared(tmp_path: Path) -> None:
 
 BROKEN = {
     "unknown section": ("[gatway]", 1, "unknown key 'gatway'; did you mean 'gateway'?"),
-    "section of later": ("\n[routing]\n", 2, "known here: engines, gateway, models, runners"),
+    "section of later": ("\n[routing]\n", 2, "known here: engines, gateway, models, runners, s"),
     "unknown gateway key": (
         "[gateway]\nhost = 'a'\nprot = 1",
         3,
@@ -321,6 +361,19 @@ BROKEN = {
     "no time": ("[gateway]\nsilence_timeout_s = false", 2, "silence_timeout_s is False"),
     "section that is no table": ("gateway = 1", 1, "gateway is 1; expected a table, [gateway]"),
     "engine that is no table": ("[engines]\nx = 'y'", 2, "engines.x is 'y'; expected a table"),
+    "unknown serving key": ("[serving]\nrunnr = 'x'", 2, "did you mean 'runner'?"),
+    "no runner at all": ("[serving]\nrunner = ''", 2, "serving.runner is ''"),
+    "engine as a number": ("[serving]\nengine = 1", 2, "serving.engine is 1"),
+    "kind that is no text": (
+        "[runners.x]\nkind = 5",
+        2,
+        "runners.x.kind is 5; expected the name of an installed one",
+    ),
+    "source that is no table": ("sources.zoo = 1", 1, "sources.zoo is 1; expected a table"),
+    "source that is a drive": ("\n[sources.c]", 2, "source is 'c'; expected two or more letters"),
+    "source that is a path": ("[sources.'a/b']", 1, "source is 'a/b'"),
+    "source that is the configuration": ("[sources.config]", 1, "source is 'config'"),
+    "settings of the source of files": ("[sources.file]\nx = 1", 1, "has no settings"),
     "models that are a list": ("[[models]]\npath = 'a'", 1, "expected a table, [models]"),
     "model that is no table": ("[models]\na = 'a.gguf'", 2, "models.a is 'a.gguf'; expected a t"),
     "unknown model key": (
@@ -445,6 +498,8 @@ def test_secret_is_kept_out_of_messages_and_representations(tmp_path: Path) -> N
 RUNS_CODE = [
     "[engines.x]\ncommand = ['y']",
     "[runners.x]\nhost = 'y'",
+    "[sources.zoo]\nhost = 'y'",
+    "[serving]\nengine = 'x'",
     "[models.a]\npath = 'a'\nengine = 'x'",
     "[models.a]\npath = 'a'\nextra_args = ['--x']",
     "[models.a]\npath = 'a'\nenvironment = { A = 'b' }",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,7 +11,7 @@ import anyio
 import pytest
 
 from gglib.bootstrap import SystemClock
-from gglib.domain.model import ModelDefaults
+from gglib.domain.model import ModelDefaults, ModelFacts
 from gglib.errors import (
     AmbiguousModel,
     DatabaseCorrupt,
@@ -22,8 +23,10 @@ from gglib.errors import (
     ModelNotFound,
 )
 from gglib.ports.model_catalog import ModelCatalog
+from gglib.ports.model_source import LocatedModel, ModelSource
 from gglib.services.demo.tiny_gguf import tiny_gguf
 from gglib.services.models import Declaration, ModelService
+from gglib.services.sources import ModelSources, reference_of
 from gglib.testing.contexts import RecordingSink, make_context
 from gglib_adapters.catalog.sqlite import open_sqlite_catalog
 from gglib_adapters.sources.file import open_file_source
@@ -109,6 +112,114 @@ async def test_added_model_is_read_named_and_announced(tmp_path: Path) -> None:
         assert await house.names() == ["other"]
         assert house.events.events[-1].name == "model.removed"
         assert Path(house.file()).exists()
+
+
+async def test_path_may_be_relative_and_have_a_tilde(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a text and as a path; what is kept is absolute."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    async with open_house(tmp_path) as house:
+        house.file()
+        for number, reference in enumerate(
+            ("tiny.gguf", "~/tiny.gguf", Path("tiny.gguf"), Path("~/tiny.gguf"))
+        ):
+            model = await house.service.add(reference, name=f"m{number}")
+            assert model.path == tmp_path / "tiny.gguf"
+
+
+class Zoo(ModelSource):
+    """A source that has whatever it is asked for."""
+
+    async def locate(self, reference: str) -> LocatedModel:
+        """Have it."""
+        return LocatedModel(
+            paths=(Path("/zoo", reference),),
+            size_bytes=1,
+            facts=ModelFacts(),
+            suggested_name="animal",
+        )
+
+
+@asynccontextmanager
+async def open_zoo(name: str) -> AsyncIterator[ModelSource]:
+    """Hold the zoo."""
+    assert name in NAMES
+    yield Zoo()
+
+
+#: What is registered: not all of it can be meant by a reference.
+NAMES = ("zoo", "file", "config", "C")
+
+
+@asynccontextmanager
+async def open_sources(folder: Path) -> AsyncIterator[ModelSources]:
+    """Hold a source of files and the zoo, as one."""
+    async with open_file_source(make_context(folder)) as files:
+        yield ModelSources(files, names=lambda: NAMES, open_source=open_zoo)
+
+
+@pytest.mark.parametrize(
+    ("reference", "name", "rest"),
+    [
+        ("zoo:tiny", "zoo", "tiny"),
+        ("zoo:", "zoo", ""),
+        ("zoo:a:b\n", "zoo", "a:b\n"),
+        ("./zoo:tiny", "file", "./zoo:tiny"),
+        ("/zoo:tiny", "file", "/zoo:tiny"),
+        ("ZOO:tiny", "file", "ZOO:tiny"),
+        ("zoo", "file", "zoo"),
+        ("C:\\m.gguf", "file", "C:\\m.gguf"),
+        ("file:x", "file", "file:x"),
+        ("config:x", "file", "config:x"),
+        (reference_of(Path("zoo:tiny")), "file", "./zoo:tiny"),
+        (reference_of(Path("a/b:c")), "file", "a/b:c"),
+    ],
+)
+async def test_reference_means_a_source_or_a_file(
+    tmp_path: Path, reference: str, name: str, rest: str
+) -> None:
+    """Only a name that is known is one; a drive of Windows never is."""
+    async with open_sources(tmp_path) as sources:
+        assert sources.split(reference) == (name, rest)
+
+
+async def test_model_keeps_the_source_that_located_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And a file whose name looks like a source's can be had all the same."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "zoo:tiny").write_bytes(TINY)
+    async with open_house(tmp_path) as house, open_sources(tmp_path) as sources:
+        house.service._sources = sources
+        located = await house.service.add("zoo:tiny")
+        assert (located.path, located.origin.kind) == (Path("/zoo/tiny"), "zoo")
+        for number, reference in enumerate(("./zoo:tiny", Path("zoo:tiny"))):
+            model = await house.service.add(reference, name=f"m{number}")
+            assert (model.path, model.origin.kind) == (tmp_path / "zoo:tiny", "file")
+        assert (await house.service.remove("animal")).origin.kind == "zoo"
+
+
+async def test_file_that_may_have_been_meant_for_a_source_is_told_with_the_known_ones(
+    tmp_path: Path,
+) -> None:
+    """Where there are any beside files; a path with a slash was meant for none."""
+    async with open_sources(tmp_path) as sources:
+        with pytest.raises(ModelFileMissing) as caught:
+            await sources.locate("zo:tiny")
+        assert str(caught.value) == (
+            "zo:tiny: no such file, and no such source; known sources: zoo"
+        )
+        assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+        for reference in ("./zo:tiny", "tiny.gguf", "D:tiny"):
+            with pytest.raises(ModelFileMissing) as missing:
+                await sources.locate(reference)
+            assert missing.value.known_sources == ()
+    async with open_file_source(make_context(tmp_path)) as files:
+        with pytest.raises(ModelFileMissing) as missing:
+            await ModelSources(files).locate("zo:tiny")
+        assert missing.value.known_sources == ()
 
 
 async def test_unknown_name_is_told_with_close_ones(tmp_path: Path) -> None:

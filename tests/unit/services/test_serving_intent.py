@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.engines import MissingEngine, StubEngine
 
 from gglib.domain.inference import InferenceConfig
 from gglib.domain.model import Capability, Model, ModelDefaults, ModelFacts
-from gglib.errors import EngineNotFound, InvalidValue
+from gglib.errors import AdapterError, EngineNotFound, InvalidValue
 from gglib.ports.context import EngineSet
 from gglib.ports.engine import Engine
 from gglib.services.intent import choose_engine, config_for
+from gglib.testing.stub_engine import MissingEngine, StubEngine
 
 
 @pytest.fixture
@@ -103,6 +103,28 @@ async def test_engine_asked_for_wins_over_the_models_own() -> None:
     assert embedded is await choose_engine(
         engines(MissingEngine("llama-server"), embedded), model(), None
     )
+
+
+async def test_default_engine_serves_models_that_name_none() -> None:
+    """It is stronger than what is found, and weaker than what a model says; never replaced."""
+    own, usual = StubEngine("own"), StubEngine("usual")
+    there = engines(own, usual, StubEngine("llama-server"))
+    assert usual is await choose_engine(there, model(), None, "usual")
+    assert own is await choose_engine(there, model(engine="own"), None, "usual")
+    with pytest.raises(EngineNotFound, match="known engines: llama-server, own, usual"):
+        await choose_engine(there, model(), None, "warp")
+
+
+async def test_broken_engine_is_told_to_who_asks_and_passed_over_by_who_does_not() -> None:
+    """Where nothing else is left, its reason comes along."""
+    broken = {"llama-server": AdapterError("gglib.engines", "llama-server", "half removed")}
+    embedded = StubEngine("embedded")
+    there = EngineSet({"embedded": embedded}, broken)
+    assert embedded is await choose_engine(there, model(), None)
+    with pytest.raises(AdapterError, match="half removed"):
+        await choose_engine(there, model(), "llama-server")
+    with pytest.raises(EngineNotFound, match="half removed"):
+        await choose_engine(EngineSet({}, broken), model(), None)
 
 
 async def test_engine_asked_for_and_missing_is_not_replaced() -> None:
