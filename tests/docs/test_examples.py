@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from inspect import iscoroutinefunction
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import attrs
 import pytest
 from cyclopts import App
 from support.extras import require_embedded_engine
+from support.pages import FOLLOWED, ROOT, blocks_of
 
 import gglib
 from gglib.cli.main import make_cli
@@ -20,30 +22,32 @@ from gglib.gateway.app import Parts, make_app
 from gglib.gateway.problems import PROBLEMS
 from gglib.gateway.relay.shared import RELAYED_PATHS
 from gglib.services.demo.tiny_gguf import tiny_gguf
-from gglib.settings import DeclaredModel, GatewaySettings, load_settings
+from gglib.settings import DeclaredModel, GatewaySettings, ServingSettings, load_settings
 from gglib_adapters.engines.command import PLACEHOLDERS
 from gglib_adapters.runners.local.settings import LocalRunnerSettings
+from gglib_adapters.runners.mock.settings import MockRunnerSettings
 
-ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 REFERENCE = ROOT / "docs" / "reference"
 
 _BLOCK = re.compile(r"^```(?P<language>[^\n]*)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
+_OPENS = re.compile(r"gglib\.(blocking\.)?open\(")
 _LINK = re.compile(r"\[[^\]]+\]\((?!https?://)(?P<path>[^)#]*)(?:#(?P<anchor>[^)]*))?\)")
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 
 
 def blocks(language: str) -> list[Any]:
-    """Return every block of ``language``, named by page and line."""
+    """Return every block of ``language``, named by page and line.
+
+    Files that a page has its reader save are tested where the page is followed.
+    """
     found = []
     for page in PAGES:
-        text = page.read_text()
-        for block in _BLOCK.finditer(text):
-            if block["language"] == language:
-                line = text.count("\n", 0, block.start()) + 1
-                name = f"{page.relative_to(ROOT)}:{line}"
-                marks = [pytest.mark.engine] if "gglib.open" in block["code"] else []
-                found.append(pytest.param(block["code"], name, id=name, marks=marks))
+        for block in blocks_of(page):
+            if block.language == language and not (block.file and page in FOLLOWED):
+                name = f"{page.relative_to(ROOT)}:{block.line}"
+                marks = [pytest.mark.engine] if _OPENS.search(block.code) else []
+                found.append(pytest.param(block.code, name, id=name, marks=marks))
     return found
 
 
@@ -63,7 +67,7 @@ def test_python_example_runs(code: str, name: str, home: Path) -> None:
     del home
     namespace: dict[str, Any] = {"__name__": "example"}
     exec(compile(code, name, "exec"), namespace)
-    if "gglib.open" not in code:
+    if not _OPENS.search(code):
         return
     require_embedded_engine()
 
@@ -71,7 +75,10 @@ def test_python_example_runs(code: str, name: str, home: Path) -> None:
         if "models.add" not in code:  # the page has had it added before
             async with gglib.open() as lib:
                 await lib.models.add("tiny.gguf")
-        await namespace["main"]()
+        if iscoroutinefunction(namespace["main"]):
+            await namespace["main"]()
+        else:
+            await anyio.to_thread.run_sync(namespace["main"])
 
     anyio.run(run)
 
@@ -105,7 +112,7 @@ def test_page_is_reached_from_the_readme(page: Path) -> None:
 def test_settings_page_has_every_key_with_its_default() -> None:
     """Of the gateway, the local runner, command engines and models."""
     rows = table_rows(REFERENCE / "settings.md")
-    for settings in (GatewaySettings, LocalRunnerSettings):
+    for settings in (GatewaySettings, ServingSettings, LocalRunnerSettings, MockRunnerSettings):
         for field in attrs.fields(settings):
             _type, default = rows[field.name][:2]
             assert written_default(field.default) == default.strip("`"), field.name
@@ -175,6 +182,8 @@ def table_rows(page: Path) -> dict[str, list[str]]:
 def written_default(value: object) -> str:
     """Return a default as a settings file writes it."""
     match value:
+        case None:
+            return ""
         case bool():
             return str(value).lower()
         case str():

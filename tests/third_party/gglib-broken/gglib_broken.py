@@ -1,0 +1,1 @@
+"""Needs what nobody has."""
