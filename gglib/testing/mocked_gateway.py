@@ -90,4 +90,7 @@ def mock_gateway(
         given=given,
     )
     with start_blocking_portal() as portal, portal.wrap_async_context_manager(opened) as gateway:
-        yield MockGateway(gateway, given.catalog, runner, portal)
+        try:
+            yield MockGateway(gateway, given.catalog, runner, portal)
+        finally:
+            portal.call(gateway.cut)
