@@ -49,7 +49,7 @@ async def reconcile(
     # Runners first: a server found running had its row before its spawn, so that one without
     # a row afterwards has none.
     work = _Work(registry, events, clock)
-    found = {}
+    found: dict[tuple[str, str], ProcessHandle] = {}
     sound: dict[str, ProcessRunner] = {}
     for name, runner in runners.items():
         try:
@@ -64,11 +64,11 @@ async def reconcile(
     async with anyio.create_task_group() as stops:
         for record in records:
             listed = found.pop((record.runner, record.server_id), None)
-            runner = sound.get(record.runner)
-            if record.owner.node != node or runner is None:
+            answering = sound.get(record.runner)
+            if record.owner.node != node or answering is None:
                 continue
             try:
-                process = await _process_of(record, runner, listed)
+                process = await _process_of(record, answering, listed)
             except Exception as error:
                 work.runner_failed(record.runner, error)
                 continue
@@ -76,10 +76,10 @@ async def reconcile(
                 case Verdict.LEAVE:
                     work.left.append(record.server_id)
                 case Verdict.STOP if process is not None:
-                    stops.start_soon(work.stop, runner, process)
+                    stops.start_soon(work.stop, answering, process)
                 case _ if listed is not None:
                     # Its leader is dead; something that it started is not.
-                    stops.start_soon(work.stop, runner, listed)
+                    stops.start_soon(work.stop, answering, listed)
                 case _:
                     await registry.remove(record.server_id)
                     work.forgotten.append(record.server_id)
