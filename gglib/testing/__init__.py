@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from gglib.bootstrap import SystemClock
     from gglib.services.demo.tiny_gguf import tiny_gguf
     from gglib.testing.contexts import RecordingSink, make_context
     from gglib.testing.contracts.clock import ClockContract
@@ -59,6 +60,7 @@ __all__ = [
     "RunnerKit",
     "ServerRegistryContract",
     "StubEngine",
+    "SystemClock",
     "make_context",
     "mock_gateway",
     "mock_library",
@@ -91,6 +93,7 @@ _PLACES = {
     "RunnerKit": "gglib.testing.contracts.process_runner",
     "ServerRegistryContract": "gglib.testing.contracts.server_registry",
     "StubEngine": "gglib.testing.stub_engine",
+    "SystemClock": "gglib.bootstrap",
     "make_context": "gglib.testing.contexts",
     "mock_gateway": "gglib.testing.mocked_gateway",
     "mock_library": "gglib.testing.mocked_library",

@@ -19,6 +19,7 @@ from gglib.testing import (
     MockRunner,
     MockScript,
     RecordingSink,
+    SystemClock,
     mock_gateway,
     mock_library,
 )
@@ -76,10 +77,7 @@ def test_stream_that_breaks_ends_with_an_error(
 
 def test_gateway_closes_at_once_whatever_it_is_doing(tmp_path: Path) -> None:
     """A test that left a request hanging does not hold up the next."""
-    from gglib.bootstrap import SystemClock
-
-    clock = SystemClock()
-    with MockRunner(MockScript(load_s=math.inf), clock=clock, sockets=True) as runner:
+    with MockRunner(MockScript(load_s=math.inf), clock=SystemClock(), sockets=True) as runner:
         with mock_gateway(tmp_path / "data", runner) as gateway:
             gateway.add_model("qwen")
             with pytest.raises(httpx.ReadTimeout):
@@ -88,17 +86,38 @@ def test_gateway_closes_at_once_whatever_it_is_doing(tmp_path: Path) -> None:
         assert time.monotonic() - began < 3
 
 
-def test_gateway_wants_a_runner_with_sockets(tmp_path: Path) -> None:
-    """Else every answer would be a failure that says nothing."""
-    with pytest.raises(ValueError, match="sockets=True"):
-        with mock_gateway(tmp_path / "data", MockRunner()):
+@pytest.mark.parametrize("runner", [MockRunner(clock=SystemClock()), MockRunner(sockets=True)])
+def test_gateway_wants_sockets_and_the_machines_time(tmp_path: Path, runner: MockRunner) -> None:
+    """Else every answer would fail, or be waited for in vain."""
+    with pytest.raises(ValueError, match="sockets=True, clock=SystemClock"):
+        with mock_gateway(tmp_path / "data", runner):
+            pass
+
+
+@pytest.mark.parametrize("kind", [KeyError, SystemExit, KeyboardInterrupt, pytest.skip.Exception])
+def test_error_in_the_gateways_block_comes_as_itself(
+    tmp_path: Path, kind: type[BaseException]
+) -> None:
+    """A skip stays a skip, and Ctrl-C what it is."""
+    mine = kind("mine")
+    with MockRunner(clock=SystemClock(), sockets=True) as runner:
+        with pytest.raises(kind) as caught:
+            with mock_gateway(tmp_path / "data", runner):
+                raise mine
+    assert caught.value is mine
+
+
+async def test_runner_in_use_is_refused(gglib_gateway: MockGateway, tmp_path: Path) -> None:
+    """A library on the gateway's runner would stop the gateway's servers."""
+    gglib_gateway.add_model("qwen")
+    await anyio.to_thread.run_sync(ask, gglib_gateway)
+    with pytest.raises(ValueError, match="give each one its own"):
+        async with mock_library(tmp_path / "data", gglib_gateway.runner):
             pass
 
 
 def test_gateway_takes_settings(tmp_path: Path) -> None:
     """Those of the real one, such as its keys."""
-    from gglib.bootstrap import SystemClock
-
     with MockRunner(clock=SystemClock(), sockets=True) as runner:
         with mock_gateway(tmp_path / "data", runner, api_keys=["secret"]) as gateway:
             gateway.add_model("qwen")
