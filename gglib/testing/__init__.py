@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from gglib.services.demo.tiny_gguf import tiny_gguf
     from gglib.testing.contexts import RecordingSink, make_context
     from gglib.testing.contracts.clock import ClockContract
+    from gglib.testing.contracts.device_inventory import DeviceInventoryContract
     from gglib.testing.contracts.engine import EngineContract
     from gglib.testing.contracts.event_sink import EventSinkContract
     from gglib.testing.contracts.model_catalog import ModelCatalogContract
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Behaviour",
     "ClockContract",
+    "DeviceInventoryContract",
     "EngineContract",
     "EventSinkContract",
     "FakeClock",
@@ -68,6 +70,7 @@ __all__ = [
 _PLACES = {
     "Behaviour": "gglib.testing.contracts.process_runner",
     "ClockContract": "gglib.testing.contracts.clock",
+    "DeviceInventoryContract": "gglib.testing.contracts.device_inventory",
     "EngineContract": "gglib.testing.contracts.engine",
     "EventSinkContract": "gglib.testing.contracts.event_sink",
     "FakeClock": "gglib_adapters.runners.mock",
