@@ -472,6 +472,60 @@ class TakesZombiesForAlive(PsutilProcessTable):
         return super().is_alive(node, pid, process_started_at)
 
 
+class AddsUpProcesses(PsutilProcessTable):
+    """Takes every process's pages for its own."""
+
+    def memory_bytes(self, pid: int) -> int | None:
+        found = super().memory_bytes(pid)
+        if found is None:
+            return None
+        process = psutil.Process(pid)
+        return sum(each.memory_info().rss for each in (process, *process.children(recursive=True)))
+
+
+class ForgetsChildren(PsutilProcessTable):
+    """Looks at one process."""
+
+    def memory_bytes(self, pid: int) -> int | None:
+        found = super().memory_bytes(pid)
+        return None if found is None else int(psutil.Process(pid).memory_info().rss)
+
+
+class DividesSharedPages(PsutilProcessTable):
+    """Takes a process's share of what others have mapped too."""
+
+    def memory_bytes(self, pid: int) -> int | None:
+        if super().memory_bytes(pid) is None:
+            return None
+        process = psutil.Process(pid)
+        family = (process, *process.children(recursive=True))
+        return sum(int(each.memory_full_info().pss) for each in family)
+
+
+class TestAddsUpProcesses(ProcessTableContract):
+    backends: Sequence[Backend] = ("asyncio",)
+
+    @pytest.fixture
+    def open_process_table(self) -> Opener:
+        return opener(AddsUpProcesses)
+
+
+class TestForgetsChildren(ProcessTableContract):
+    backends: Sequence[Backend] = ("asyncio",)
+
+    @pytest.fixture
+    def open_process_table(self) -> Opener:
+        return opener(ForgetsChildren)
+
+
+class TestDividesSharedPages(ProcessTableContract):
+    backends: Sequence[Backend] = ("asyncio",)
+
+    @pytest.fixture
+    def open_process_table(self) -> Opener:
+        return opener(DividesSharedPages)
+
+
 class TestLooksAtPidsOnly(ProcessTableContract):
     backends: Sequence[Backend] = ("asyncio",)
 
