@@ -20,18 +20,25 @@ _FEED_FORWARD_ROWS = 3
 _NUMBER_BYTES = 4
 #: Where a file says nothing of the feed-forward layers.
 _USUAL_FEED_FORWARD = 4
-_REST_BYTES = 2**20
+_REST_BYTES = 2 * 2**20
 
 
 def compute_buffer_bytes(
-    facts: ModelFacts, *, ubatch_size: int, cells: int, outputs: int, flash_attention: bool
+    facts: ModelFacts,
+    *,
+    ubatch_size: int,
+    cells: int,
+    outputs: int,
+    flash_attention: bool,
+    narrowed_cache: bool = False,
 ) -> int:
-    """Return the bytes reserved for batches of ``ubatch_size`` tokens over ``cells`` of cache.
+    """Return the bytes reserved for batches of ``ubatch_size`` tokens over ``cells`` of cache that
+    each of them may see.
 
     ``4 x ubatch x (5 x embedding + widest) + mask``, where the widest is the largest of three
     feed-forward rows, attention, and the logits of ``outputs`` tokens. Without flash attention
     that has a number for each head and cell; the mask has 2 bytes per cell and token with
-    it, 4 without.
+    it, 4 without. ``narrowed_cache``: it is of f32, and one layer's is copied for each batch.
     """
     width = known(facts.embedding_size, 0)
     heads = known(facts.heads, 1)
@@ -47,7 +54,9 @@ def compute_buffer_bytes(
     logits = known(facts.vocabulary_size, 0) * outputs
     rows = ubatch_size * _WIDE_ROWS * width + max(widest, logits)
     mask = cells * ubatch_size * (2 if flash_attention else 4)
-    return _NUMBER_BYTES * rows + mask + _REST_BYTES
+    # Flash attention takes keys and values of f32 as f16.
+    copy = 2 * cells * known(facts.kv_heads, heads) * max(key, value) if narrowed_cache else 0
+    return _NUMBER_BYTES * rows + mask + copy + _REST_BYTES
 
 
 def host_buffer_bytes(

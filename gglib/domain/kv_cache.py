@@ -63,6 +63,9 @@ class KvCache:
     recurrent_bytes: int
     cells: int
     """Tokens that the cache has room for: the context, rounded up for each slot."""
+    seen_cells: int
+    """Of these, those that one token may see; those of sliding layers, which have a cache of
+    their own, come on top."""
 
     @property
     def total_bytes(self) -> int:
@@ -103,10 +106,15 @@ def kv_cache(
         of_sliding = Fraction(heads * sliding, layers)
         cell_heads = of_sliding * rows + (heads - of_sliding) * cells
     else:
-        cell_heads = Fraction(heads * cells)
+        rows, cell_heads = 0, Fraction(heads * cells)
     recurrent = min(known(facts.recurrent_layers, 0), layers)
     state = max(0, facts.recurrent_state_size or 0) * recurrent * slots * _STATE_BYTES
-    return KvCache(attention_bytes=ceil(cell_heads * per_cell), recurrent_bytes=state, cells=cells)
+    return KvCache(
+        attention_bytes=ceil(cell_heads * per_cell),
+        recurrent_bytes=state,
+        cells=cells,
+        seen_cells=(cells + rows) // (1 if unified else slots),
+    )
 
 
 def key_and_value_lengths(facts: ModelFacts) -> tuple[int, int]:

@@ -37,10 +37,10 @@ _DEFAULT_UBATCH = 512
 
 _MIB = 2**20
 
-#: A server's program, threads and buffers for requests. Measured: 35 to 60 MiB.
-PROCESS_BYTES = 64 * _MIB
-#: A token of the vocabulary in the tokenizer's tables. Measured: 150 to 300 bytes.
-_TOKEN_BYTES = 320
+#: A server's program, threads and buffers for requests. Measured: 33 to 40 MiB.
+PROCESS_BYTES = 48 * _MIB
+#: A token of the vocabulary in the tokenizer's tables. Measured: 220 bytes.
+_TOKEN_BYTES = 256
 #: The driver's own part on each GPU. An assumption: not measured.
 GPU_CONTEXT_BYTES = 512 * _MIB
 #: What a projector takes for one image beside its file, at the most. An assumption.
@@ -212,28 +212,31 @@ class _OfModel:
         )
         encodes = _only_encodes(model)
         self._kv = 0 if encodes else cache.total_bytes
+        outputs = (0 if encodes else ubatch) if config.embeddings else self.slots
         flash = config.flash_attention != "off"
         self._compute = compute_buffer_bytes(
             facts,
             ubatch_size=ubatch,
-            cells=cache.cells,
-            outputs=(0 if encodes else ubatch) if config.embeddings else self.slots,
+            cells=cache.seen_cells,
+            outputs=outputs,
             flash_attention=flash,
+            narrowed_cache=flash and "f32" in (config.cache_type_k, config.cache_type_v),
         )
         self._host_buffers = host_buffer_bytes(
-            facts, ubatch_size=ubatch, cells=cache.cells, flash_attention=flash
+            facts,
+            ubatch_size=ubatch,
+            cells=cache.seen_cells,
+            flash_attention=flash,
         )
         if config.spec_draft_n_max is not None:
             # The drafting layer has a context and working memory of its own.
             self._kv += -(-self._kv // known(facts.layers, 1))
             self._compute *= 2
         vocabulary = known(facts.vocabulary_size, 0)
-        rows = config.batch_size or _DEFAULT_BATCH if config.embeddings else 0
-        self.process_bytes = (
-            PROCESS_BYTES
-            + vocabulary * (_TOKEN_BYTES + 4 * self.slots)
-            + rows * known(facts.embedding_size, 0) * 4
-        )
+        # What comes out of a batch: logits, and of one for embeddings both, for every token.
+        logits = outputs * vocabulary
+        vectors = ubatch * known(facts.embedding_size, 0) if config.embeddings else 0
+        self.process_bytes = PROCESS_BYTES + vocabulary * _TOKEN_BYTES + 4 * (logits + vectors)
         size = model.size_bytes
         self._input = min(max(0, facts.input_bytes or 0), size)
         self._output = min(max(0, facts.output_bytes or 0), size - self._input)
@@ -272,20 +275,18 @@ def _only_encodes(model: Model) -> bool:
 
 
 def _shared(parts: MemoryParts, accelerators: Sequence[Device]) -> dict[str, MemoryParts]:
-    """Divide what is on GPUs by what they have free; each has its own working memory."""
+    """Divide what is on GPUs by what they have free; each has its own working memory.
+
+    Shares are rounded up, so that none shrinks when the whole grows.
+    """
     free = [max(1, device.free_bytes) for device in accelerators]
-    whole, before, shares = sum(free), 0, {}
-    for device, weight in zip(accelerators, free, strict=True):
-        after = before + weight
-
-        def part(total: int, low: int = before, high: int = after) -> int:
-            return total * high // whole - total * low // whole
-
-        shares[device.name] = MemoryParts(
-            weights_bytes=part(parts.weights_bytes),
-            kv_bytes=part(parts.kv_bytes),
+    whole = sum(free)
+    return {
+        device.name: MemoryParts(
+            weights_bytes=-(-parts.weights_bytes * weight // whole),
+            kv_bytes=-(-parts.kv_bytes * weight // whole),
             compute_bytes=parts.compute_bytes,
             other_bytes=GPU_CONTEXT_BYTES,
         )
-        before = after
-    return shares
+        for device, weight in zip(accelerators, free, strict=True)
+    }

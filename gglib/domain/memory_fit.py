@@ -31,6 +31,8 @@ class MemoryFit:
     free: Mapping[str, int] = attrs.field(converter=_by_name, hash=False)
     fitting_context: int | None = None
     """Of one that does not fit: the largest context, in tokens, with which it would."""
+    notes: tuple[str, ...] = ()
+    """What could not be read of the devices; see ``DeviceSurvey``."""
 
     @property
     def missing(self) -> Mapping[str, int]:
@@ -91,7 +93,7 @@ def fit_memory(
             projector_bytes=projector_bytes,
             adapter_bytes=adapter_bytes,
         )
-        return MemoryFit(estimate=correct(estimate), free=free)
+        return MemoryFit(estimate=correct(estimate), free=free, notes=survey.notes)
 
     place = partial(_placed, model, attempt)
     fit = place(config)
