@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from gglib.services.demo.tiny_gguf import tiny_gguf
     from gglib.testing.contexts import RecordingSink, make_context
     from gglib.testing.contracts.clock import ClockContract
+    from gglib.testing.contracts.device_inventory import DeviceInventoryContract
     from gglib.testing.contracts.engine import EngineContract
     from gglib.testing.contracts.event_sink import EventSinkContract
     from gglib.testing.contracts.model_catalog import ModelCatalogContract
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Behaviour",
     "ClockContract",
+    "DeviceInventoryContract",
     "EngineContract",
     "EventSinkContract",
     "FakeClock",
@@ -70,6 +72,7 @@ __all__ = [
 _PLACES = {
     "Behaviour": "gglib.testing.contracts.process_runner",
     "ClockContract": "gglib.testing.contracts.clock",
+    "DeviceInventoryContract": "gglib.testing.contracts.device_inventory",
     "EngineContract": "gglib.testing.contracts.engine",
     "EventSinkContract": "gglib.testing.contracts.event_sink",
     "FakeClock": "gglib_adapters.runners.mock",
