@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Collection
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,6 +28,7 @@ from gglib.plugins import (
     PROCESS_TABLES,
     SERVER_REGISTRIES,
     adapter_names,
+    blamed,
 )
 from gglib.ports.clock import Clock
 from gglib.ports.context import AdapterContext, EngineSet, RunnerSet
@@ -142,7 +143,10 @@ class Composition:
             self._parts["models"] = ModelService(
                 await self.catalog(),
                 ModelSources(
-                    await self.source(), names=self._source_names, open_source=self.open_source
+                    await self.source(),
+                    names=self._source_names,
+                    open_source=self.open_source,
+                    blame=self._blame_source,
                 ),
                 clock=self.clock,
                 events=self.events,
@@ -163,6 +167,10 @@ class Composition:
         given = self._given.sources.get(name)
         async with AsyncExitStack() as stack:
             yield await self._opener.open(self._sources, name, given=given, stack=stack)
+
+    def _blame_source(self, name: str) -> AbstractContextManager[None]:
+        kind = self.settings.sources.get(name, {}).get("kind", name)
+        return blamed(MODEL_SOURCES, name, kind=None if name in self._given.sources else kind)
 
     async def engines(self) -> EngineSet:
         """Return the installed, the configured and the given engines.
@@ -238,7 +246,7 @@ class Composition:
         engines: dict[str, Engine] = {}
         default = self._given.engine
         if default is not None:
-            engine = await self._opener.open(place, given_name(default), given=default)
+            engine = await self._opener.open(place, given_name(default, ENGINES), given=default)
             engines[engine.name] = engine
             self._default_engine = engine.name
         for name, given in self._given.engines.items():
@@ -278,7 +286,7 @@ class Composition:
         """Return the one adapter of its port: what was given, or the one of that name."""
         if part not in self._parts:
             given: Adapter[P] | None = getattr(self._given, part)
-            used = name if given is None else given_name(given)
+            used = name if given is None else given_name(given, place.group)
             self._parts[part] = await self._opener.open(place, used, given=given)
         found: P = self._parts[part]
         return found

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import operator
+import sys
 from collections.abc import Callable, Mapping
+from importlib.metadata import EntryPoint, entry_points
+from types import MethodType
 from typing import Any, TypeAlias, TypeVar
 
 import attrs
@@ -41,9 +46,42 @@ def check_given(name: str, value: object, port: type[Any], *, factory: bool = Tr
     raise TypeError(f"{name} is {got}; expected {expected}")
 
 
-def given_name(value: object) -> str:
-    """Return what an adapter that was given without a name is called: its class, or factory."""
-    return str(getattr(value, "__name__", None) or type(value).__name__)
+def given_name(value: object, group: str) -> str:
+    """Return what an adapter that was given without a name is called.
+
+    A factory that is installed in ``group`` has the name it is installed under: what is on
+    record under the one is found under the other. Otherwise it is that of the factory, or of
+    the class.
+    """
+    name = getattr(value, "__name__", None)
+    if callable(value) and (installed := _installed_name(value, group)) is not None:
+        return installed
+    return str(name or type(value).__name__)
+
+
+def _installed_name(value: object, group: str) -> str | None:
+    """Return the name of the entry point that names this very object, or ``None``."""
+    for entry in sorted(entry_points(group=group)):
+        found = _imported(entry)
+        same_method = isinstance(found, MethodType) and isinstance(value, MethodType)
+        if found is value or (same_method and found == value):
+            return entry.name
+    return None
+
+
+def _imported(entry: EntryPoint) -> object | None:
+    """Return what ``entry`` names, if its module has been imported: what is at hand has."""
+    try:
+        found: object = operator.attrgetter(entry.attr)(sys.modules[entry.module])
+    except Exception:  # a stranger's entry point may name anything
+        return None
+    return found
+
+
+def _is_name(value: object, name: str) -> bool:
+    """Return whether somebody gave ``value`` its name: a lambda and a partial have none."""
+    nameless = isinstance(value, functools.partial) and not hasattr(value, "__name__")
+    return not nameless and not name.startswith("<")
 
 
 def _one(port: type[Any]) -> Callable[[Any, Any, Any], None]:
@@ -119,13 +157,16 @@ class GivenAdapters:
 
     def __attrs_post_init__(self) -> None:
         name = self.runner_name
+        if name is not None and not _is_name(self.runner, name):
+            expected = 'a factory with a name; give it by one: runners={"NAME": …}'
+            raise InvalidValue("runner", self.runner, expected)
         if name is not None and self.runners.get(name, self.runner) is not self.runner:
             raise InvalidValue("runners", name, "names other than that of runner")
 
-    @property
+    @functools.cached_property
     def runner_name(self) -> str | None:
         """What servers of ``runner`` are recorded under: two kinds must not be confused."""
-        return None if self.runner is None else given_name(self.runner)
+        return None if self.runner is None else given_name(self.runner, "gglib.process_runners")
 
     @property
     def all_runners(self) -> Mapping[str, Adapter[ProcessRunner]]:

@@ -6,8 +6,10 @@ names whose it is.
 
 from __future__ import annotations
 
+import inspect
 import math
-from contextlib import AsyncExitStack
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
 from importlib.metadata import EntryPoint, entry_points
 from types import TracebackType
 from typing import Any, TypeVar
@@ -30,7 +32,11 @@ __all__ = [
     "SERVER_REGISTRIES",
     "Plugin",
     "adapter_names",
+    "blamed",
+    "described",
+    "distribution_of",
     "enter_adapter",
+    "is_fault",
     "open_adapter",
     "survey_plugins",
 ]
@@ -68,6 +74,8 @@ class Plugin:
     distribution: str | None
     version: str | None
     error: AdapterError | None = None
+    shadowed: bool = False
+    """Whether gglib's own adapter has its name: what fails under that name is not its fault."""
 
 
 def adapter_names(group: str) -> tuple[str, ...]:
@@ -83,9 +91,13 @@ def survey_plugins() -> list[Plugin]:
             distribution, version = _distribution(entry)
             if distribution == _OUR_DISTRIBUTION:
                 continue
-            error = None
+            error, shadowed = None, False
             try:
-                _load(_find(group, entry.name))
+                used = _find(group, entry.name)
+                shadowed = _distribution(used)[0] == _OUR_DISTRIBUTION and used.value != entry.value
+                if shadowed:
+                    raise AdapterError(group, entry.name, "its name is taken by gglib's own")
+                _load(used)
             except AdapterError as broken:
                 error = broken
             found.append(
@@ -95,9 +107,72 @@ def survey_plugins() -> list[Plugin]:
                     distribution=distribution,
                     version=version,
                     error=error,
+                    shadowed=shadowed,
                 )
             )
     return found
+
+
+def distribution_of(group: str, name: str) -> tuple[str, str] | None:
+    """Return the name and version of the distribution that an adapter of others is of.
+
+    ``None`` for gglib's own, and where nothing tells.
+    """
+    try:
+        distribution, version = _distribution(_find(group, name))
+    except AdapterError:
+        return None
+    if distribution is None or distribution == _OUR_DISTRIBUTION:
+        return None
+    return distribution, str(version)
+
+
+def is_fault(error: BaseException) -> bool:
+    """Return whether ``error`` is the fault of the code that raised it.
+
+    An interrupt, a generator's end and a cancellation come from outside, also within a group.
+    """
+    if isinstance(error, BaseExceptionGroup):
+        return all(is_fault(each) for each in error.exceptions)
+    if isinstance(error, Exception | SystemExit):
+        return True
+    return not isinstance(error, KeyboardInterrupt | GeneratorExit) and not _is_cancellation(error)
+
+
+def described(error: BaseException) -> str:
+    """Return the error, or the first of a group, in one line, whatever it makes of ``str``."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    try:
+        text = " ".join(str(error).split())
+    except BaseException as speechless:
+        if not is_fault(speechless):
+            raise
+        text = ""
+    text = text if len(text) <= _MAX_REASON else f"{text[:_MAX_REASON]}…"
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+@contextmanager
+def blamed(group: str, name: str, *, kind: str | None = None) -> Iterator[None]:
+    """Hold a call of an adapter's: what it raises is told as its own.
+
+    ``kind`` is the name it is registered under, where it is installed.
+
+    Raises:
+        AdapterError: its code raised anything but a ``GglibError``.
+        GglibError: what the adapter itself has to say.
+    """
+    try:
+        yield
+    except GglibError:
+        raise
+    except BaseException as error:
+        if not is_fault(error):
+            raise
+        of = None if kind is None else distribution_of(group, kind)
+        origin = "" if of is None else f" (from {' '.join(of)})"
+        raise AdapterError(group, name, described(error) + origin) from error
 
 
 async def open_adapter(
@@ -130,11 +205,18 @@ async def enter_adapter(
     """Like ``open_adapter``, with the factory at hand, and the entry point where it has one."""
     inner = AsyncExitStack()
     try:
-        adapter: Any = await inner.enter_async_context(factory(context))
+        made: Any = factory(context)
+        if inspect.iscoroutine(made):
+            made.close()
+        if (reason := _undecorated(made)) is not None:
+            raise AdapterError(group, name, reason + _from(entry))
+        adapter: Any = await inner.enter_async_context(made)
     except GglibError:
         raise
-    except (Exception, SystemExit) as error:
-        raise AdapterError(group, name, _described(error) + _from(entry)) from error
+    except BaseException as error:
+        if not is_fault(error):
+            raise
+        raise AdapterError(group, name, described(error) + _from(entry)) from error
     stack.push_async_exit(_Leaving(inner, group, name, context))
     if not isinstance(adapter, port):
         reason = f"provides a {type(adapter).__name__}, which is no {port.__name__}{_from(entry)}"
@@ -166,16 +248,18 @@ class _Leaving:
         swallowed = False
         try:
             swallowed = bool(await self._inner.__aexit__(kind, error, trace))
-        except (Exception, SystemExit) as raised:
+        except BaseException as raised:
+            if not is_fault(raised):
+                raise
             # The block's own error, or a task group around it: no failure of the adapter's.
             if not _is_but(raised, error):
                 failure = raised
-                self._tell(f"failed while it was left: {_described(raised)}")
+                self._tell(f"failed while it was left: {described(raised)}")
         if (failure is not None or swallowed) and _ended_by_adapter(error):
             # Its scope is gone and was what ended the block: there is nothing to propagate to.
             reason = "it broke off the work that it was opened for"
             if failure is not None:
-                reason += f": {_described(failure)}"
+                reason += f": {described(failure)}"
             raise AdapterError(self._group, self._name, reason) from failure
         return False
 
@@ -197,9 +281,28 @@ def _is_but(raised: BaseException, error: BaseException | None) -> bool:
 
 def _ended_by_adapter(error: BaseException | None) -> bool:
     """Return whether ``error`` is a cancellation that no scope around the adapter asked for."""
-    if not isinstance(error, anyio.get_cancelled_exc_class()):
+    if error is None or not _is_cancellation(error):
         return False
     return anyio.current_effective_deadline() != -math.inf
+
+
+def _is_cancellation(error: BaseException) -> bool:
+    try:
+        cancelled = anyio.get_cancelled_exc_class()
+    except Exception:  # outside a loop nobody cancels; anyio's versions differ in what they raise
+        return False
+    return isinstance(error, cancelled)
+
+
+def _undecorated(made: object) -> str | None:
+    """Return what is wrong with what a factory returned, if it lacks its decorator."""
+    if inspect.iscoroutine(made) or inspect.iscoroutinefunction(made):
+        kind = "a coroutine"
+    elif inspect.isasyncgen(made) or inspect.isasyncgenfunction(made):
+        kind = "an async generator"
+    else:
+        return None
+    return f"what it returns is {kind}: decorate the factory with @asynccontextmanager"
 
 
 def _find(group: str, name: str) -> EntryPoint:
@@ -207,6 +310,9 @@ def _find(group: str, name: str) -> EntryPoint:
     if not found:
         known = ", ".join(adapter_names(group)) or "none; is gglib installed whole?"
         raise AdapterError(group, name, f"not installed; known: {known}")
+    # A stranger cannot take a name from gglib's own: everybody's commands would fail.
+    ours = [entry for entry in found if _distribution(entry)[0] == _OUR_DISTRIBUTION]
+    found = ours or found
     # What an upgrade left behind says the same twice: that is no conflict.
     if len({entry.value for entry in found}) > 1:
         holders = " and ".join(sorted(_shown(entry) for entry in found))
@@ -222,14 +328,18 @@ def _load(entry: EntryPoint) -> AdapterFactory[Any]:
     """
     try:
         factory: Any = entry.load()
-    except (Exception, SystemExit) as error:
-        reason = _described(error) + _from(entry)
+    except BaseException as error:
+        if not is_fault(error):
+            raise
+        reason = described(error) + _from(entry)
         raise AdapterError(entry.group, entry.name, reason) from error
     is_class = isinstance(factory, type)
     if not callable(factory) or (is_class and not hasattr(factory, "__aenter__")):
         kind = "class" if is_class else type(factory).__name__
         reason = f"{entry.value} is a {kind}, and no factory{_from(entry)}"
         raise AdapterError(entry.group, entry.name, reason)
+    if (undecorated := _undecorated(factory)) is not None:
+        raise AdapterError(entry.group, entry.name, undecorated + _from(entry))
     return factory  # type: ignore[no-any-return]
 
 
@@ -248,15 +358,3 @@ def _shown(entry: EntryPoint) -> str:
 
 def _from(entry: EntryPoint | None) -> str:
     return "" if entry is None else f" (from {_shown(entry)})"
-
-
-def _described(error: BaseException) -> str:
-    """Return the error, or the first of a group, in one line, whatever it makes of ``str``."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    try:
-        text = " ".join(str(error).split())
-    except Exception:
-        text = ""
-    text = text if len(text) <= _MAX_REASON else f"{text[:_MAX_REASON]}…"
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__

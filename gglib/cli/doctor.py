@@ -21,6 +21,7 @@ from gglib.errors import AdapterError, ConfigurationError, EngineNotFound, Gglib
 
 if TYPE_CHECKING:
     from gglib.bootstrap import Composition
+    from gglib.domain.ownership import ServerRecord
     from gglib.settings import Settings
 
 __all__ = ["doctor"]
@@ -85,12 +86,12 @@ async def _looked(subject: str, look: Look, parts: Composition) -> list[Finding]
         return await look(parts)
     except GglibError as error:
         return [Finding(subject, BROKEN, str(error))]
-    except (Exception, SystemExit) as error:  # a plug-in's: the other looks are worth having
-        return [Finding(subject, BROKEN, _described(error))]
+    except BaseException as error:  # a plug-in's: the other looks are worth having
+        from gglib.plugins import described, is_fault
 
-
-def _described(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+        if not is_fault(error):
+            raise
+        return [Finding(subject, BROKEN, described(error))]
 
 
 def _versions() -> Finding:
@@ -166,9 +167,11 @@ async def _plugins(parts: Composition) -> list[Finding]:
     findings = []
     for plugin in survey_plugins():
         group, name, distribution = plugin.group, plugin.name, plugin.distribution
-        concerned = [each for each in failures if each.concerns(group, name)]
+        concerned = [
+            each for each in failures if each.concerns(group, name) and not plugin.shadowed
+        ]
         failures = [each for each in failures if each not in concerned]
-        fix = f"pip install --upgrade {distribution}, or pip uninstall {distribution}"
+        fix = _fix_of(distribution)
         if plugin.error is not None:
             findings.append(_Failure(group, name, plugin.error).finding(fix))
         elif concerned:
@@ -200,7 +203,26 @@ async def _failures(parts: Composition) -> list[_Failure]:
     return failures
 
 
+def _fix_of(distribution: str | None) -> str:
+    return f"pip install --upgrade {distribution}, or pip uninstall {distribution}"
+
+
+def _faulty_engine(parts: Composition, name: str, error: BaseException) -> Finding:
+    """Return what to say of an engine whose code is at fault: whose it is, and what to do."""
+    from gglib.plugins import ENGINES, adapter_names, described, distribution_of
+
+    usual_kind = name if name in adapter_names(ENGINES) else "command"
+    kind = parts.settings.engines.get(name, {}).get("kind", usual_kind)
+    detail = f"{name}: {described(error)}"
+    of = distribution_of(ENGINES, kind)
+    if of is None:
+        return Finding("engine", BROKEN, detail)
+    return Finding("engine", BROKEN, f"{detail} (from {' '.join(of)})", _fix_of(of[0]))
+
+
 async def _engines(parts: Composition) -> list[Finding]:
+    from gglib.plugins import is_fault
+
     engines = await parts.engines()
     findings = []
     default = parts.settings.serving.engine
@@ -212,18 +234,19 @@ async def _engines(parts: Composition) -> list[Finding]:
     for name in engines.names:
         try:
             probe = await engines[name].probe()
+            found = " ".join(str(part) for part in (probe.version, probe.path) if part)
+            findings.append(Finding("engine", OK, f"{name} {found} ({probe.source})"))
+            found_one = True
         except EngineNotFound as error:
             # One that was never asked for is no fault, as long as there is another.
             state = WARNING if name in parts.settings.engines else OK
             findings.append(Finding("engine", state, f"{name}: not here; {error.reason}"))
         except GglibError as error:
             findings.append(Finding("engine", BROKEN, f"{name}: {error}"))
-        except (Exception, SystemExit) as error:  # a plug-in's: the other engines are worth a look
-            findings.append(Finding("engine", BROKEN, f"{name}: {_described(error)}"))
-        else:
-            found = " ".join(str(part) for part in (probe.version, probe.path) if part)
-            findings.append(Finding("engine", OK, f"{name} {found} ({probe.source})"))
-            found_one = True
+        except BaseException as error:  # a plug-in's: the other engines are worth a look
+            if not is_fault(error):
+                raise
+            findings.append(_faulty_engine(parts, name, error))
     if not found_one:
         findings.append(Finding("engines", BROKEN, "there is none", "pip install 'gglib[llama]'"))
     return findings
@@ -250,19 +273,27 @@ async def _servers(parts: Composition) -> list[Finding]:
     runners = await parts.runners()
     findings = []
     for record in await (await parts.registry()).list():
+        if record.runner not in runners:
+            findings.append(_out_of_reach(record, broken=record.runner in runners.broken))
+            continue
         owner = record.owner
         alive = processes.is_alive(owner.node, owner.pid, owner.process_started_at)
-        runner = runners.get(record.runner)
-        running = (
-            runner is not None
-            and record.handle is not None
-            and await runner.is_running(record.handle)
-        )
+        runner = runners[record.runner]
+        running = record.handle is not None and await runner.is_running(record.handle)
         if running and not alive and owner.kind != "standalone":
             name = record.config.model_name
             detail = f"a server of {name} runs on and its owner is gone"
             findings.append(Finding("servers", WARNING, detail, f"gglib stop {name}"))
     return findings or [Finding("servers", OK, "no orphans")]
+
+
+def _out_of_reach(record: ServerRecord, *, broken: bool) -> Finding:
+    """Return what to say of a server that may run, though nothing here can tell."""
+    name, runner = record.config.model_name, record.runner
+    why = "is broken" if broken else "is not here"
+    detail = f"a server of {name} is on record with the runner '{runner}', which {why}"
+    verb = "mend" if broken else "give or configure"
+    return Finding("servers", WARNING, detail, f"{verb} that runner, then `gglib stop {name}`")
 
 
 _LOOKS: dict[str, Look] = {

@@ -124,8 +124,12 @@ def ps(*, common: Common = COMMON) -> None:
     async def work() -> list[dict[str, Any]]:
         async with compose_for(common) as parts:
             rows = {}
+            runners = await parts.runners()
             for record in await (await parts.registry()).list():
-                if await _is_running(parts, record):
+                if record.runner not in runners:
+                    # It may run all the same: nothing here can tell.
+                    rows[record.server_id] = {**_row(record), "state": "unknown"}
+                elif await _is_running(parts, record):
                     rows[record.server_id] = _row(record)
             if (gateway := find_gateway(parts.settings.data_dir)) is not None:
                 async with GatewayClient(gateway) as client:

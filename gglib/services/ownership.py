@@ -53,12 +53,12 @@ async def reconcile(
     sound: dict[str, ProcessRunner] = {}
     for name, runner in runners.items():
         try:
-            running = await runner.list_running()
+            running = {(name, handle.server_id): handle for handle in await runner.list_running()}
         except Exception as error:
             work.runner_failed(name, error)
             continue
         sound[name] = runner
-        found |= {(name, handle.server_id): handle for handle in running}
+        found |= running
     records = await registry.list()
     node = processes.identity().node
     async with anyio.create_task_group() as stops:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Collection
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from pathlib import Path
 
 from gglib.errors import InvalidValue, ModelFileMissing
@@ -44,6 +44,10 @@ def _no_source(name: str) -> AbstractAsyncContextManager[ModelSource]:
     raise LookupError(name)  # pragma: no cover - it has no names, so that nobody asks
 
 
+def _no_blame(_name: str) -> AbstractContextManager[None]:
+    return nullcontext()
+
+
 class ModelSources(ModelSource):
     """Several sources as one: ``NAME:REST`` is the named source's, everything else a file's.
 
@@ -51,7 +55,7 @@ class ModelSources(ModelSource):
     nobody names, and whatever task adds a model also leaves what it entered.
     """
 
-    __slots__ = ("_files", "_names", "_open")
+    __slots__ = ("_blame", "_files", "_names", "_open")
 
     def __init__(
         self,
@@ -59,11 +63,14 @@ class ModelSources(ModelSource):
         *,
         names: Callable[[], Collection[str]] = _no_names,
         open_source: Callable[[str], AbstractAsyncContextManager[ModelSource]] = _no_source,
+        blame: Callable[[str], AbstractContextManager[None]] = _no_blame,
     ) -> None:
+        """``blame`` holds each call of a named source, and makes its faults ``AdapterError``s."""
         self._files = files
         # Asked only when a reference looks like a source's: to know them costs a search.
         self._names = names
         self._open = open_source
+        self._blame = blame
 
     def split(self, reference: str) -> tuple[str, str]:
         """Return the name of the source that ``reference`` means, and what it is asked for."""
@@ -82,7 +89,12 @@ class ModelSources(ModelSource):
         name, rest = self.split(reference)
         if name != FILES:
             async with self._open(name) as source:
-                return await source.locate(rest)
+                with self._blame(name):
+                    located: object = await source.locate(rest)
+                    if not isinstance(located, LocatedModel):
+                        kind = type(located).__name__
+                        raise TypeError(f"locate returned a {kind}, which is no LocatedModel")
+                    return located
         try:
             return await self._files.locate(reference)
         except ModelFileMissing:

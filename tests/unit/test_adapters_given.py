@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +33,7 @@ from gglib.ports.process_table import ProcessIdentity, ProcessTable
 from gglib.ports.server_registry import ServerRegistry
 from gglib.settings import GatewaySettings, ServingSettings, Settings
 from gglib.testing.contexts import RecordingSink
+from gglib_adapters.runners.local import open_local_runner
 
 
 @pytest.fixture(autouse=True)
@@ -365,6 +369,45 @@ async def test_name_that_cannot_be_is_refused(tmp_path: Path, arguments: dict[st
     with pytest.raises(InvalidValue):
         async with gglib.open(tmp_path, **arguments):
             pass
+
+
+async def test_installed_factory_given_by_hand_has_its_installed_name(tmp_path: Path) -> None:
+    """Its servers are found again by a command that was given nothing."""
+    given = {**everything(), "runner": open_local_runner}
+    settings = Settings(data_dir=tmp_path)
+    async with compose(settings, events=RecordingSink(), given=GivenAdapters(**given)) as parts:
+        assert parts.default_runner == "local"
+        assert list(await parts.runners()) == ["local"]
+
+    @wraps(open_local_runner)
+    def wrapped(context: AdapterContext) -> Any:
+        return open_local_runner(context)
+
+    assert GivenAdapters(runner=wrapped).runner_name == "open_local_runner"
+
+
+@pytest.mark.parametrize(
+    "factory", [lambda context: open_local_runner(context), partial(open_local_runner)]
+)
+def test_runner_of_a_factory_without_a_name_is_refused(factory: Any) -> None:
+    """Its servers would be on record under a name that means nothing; by name it is taken."""
+    with pytest.raises(InvalidValue, match=r'give it by one: runners=\{"NAME": …\}'):
+        GivenAdapters(runner=factory)
+    assert list(GivenAdapters(runners={"mine": factory}).all_runners) == ["mine"]
+
+
+async def test_given_coroutine_function_is_told_from_a_factory(tmp_path: Path) -> None:
+    """With what it lacks, and no warning that nobody awaited it."""
+
+    async def undecorated(context: AdapterContext) -> Any:
+        return PaperRunner()
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(AdapterError, match="is a coroutine: decorate the factory with"):
+            async with gglib.open(tmp_path, runner=undecorated):  # type: ignore[arg-type]
+                pass
+        gc.collect()
 
 
 @pytest.mark.parametrize("name", ["runner", "engine", "catalog"])

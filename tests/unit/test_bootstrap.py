@@ -356,15 +356,27 @@ async def test_local_runner_is_there_for_the_servers_it_has_on_record(
 SOURCES = textwrap.dedent("""
     from contextlib import asynccontextmanager
     from pathlib import Path
+    from gglib.errors import ModelFileMissing
     from gglib.domain.model import ModelFacts
     from gglib.ports.model_source import LocatedModel, ModelSource
 
     NOTES = []
 
+    class Panic(BaseException):
+        pass
+
     class Zoo(ModelSource):
         def __init__(self, context):
             self.context = context
         async def locate(self, reference):
+            if reference == "error":
+                raise OSError("the cage is open")
+            if reference == "panic":
+                raise Panic("the cage is open")
+            if reference == "none":
+                return None
+            if reference == "missing":
+                raise ModelFileMissing(Path("missing"))
             path = Path(self.context.settings.get("folder", "/zoo"), reference)
             return LocatedModel(
                 paths=(path,), size_bytes=1, facts=ModelFacts(), suggested_name=reference
@@ -410,6 +422,28 @@ async def test_reference_names_its_source(tmp_path: Path, zoo: list[str]) -> Non
         with pytest.raises(ModelFileMissing, match="known sources: attic, bad, zoo"):
             await models.add("zo:tiny")
         assert (await models.remove("tiny")).name == "tiny"
+
+
+@pytest.mark.parametrize(
+    ("reference", "reason"),
+    [
+        ("error", "OSError: the cage is open"),
+        ("panic", "Panic: the cage is open"),
+        ("none", "TypeError: locate returned a NoneType, which is no LocatedModel"),
+    ],
+)
+@pytest.mark.usefixtures("zoo")
+async def test_source_at_fault_is_named(tmp_path: Path, reference: str, reason: str) -> None:
+    """By the name it was asked under, and whose it is; what it has to say itself stays."""
+    settings = settings_of(tmp_path, '[sources.attic]\nkind = "zoo"\n')
+    async with compose(settings, events=RecordingSink()) as parts:
+        models = await parts.models()
+        with pytest.raises(AdapterError) as caught:
+            await models.add(f"attic:{reference}")
+        with pytest.raises(ModelFileMissing):
+            await models.add("attic:missing")
+    assert (caught.value.group, caught.value.name) == (MODEL_SOURCES, "attic")
+    assert caught.value.reason == f"{reason} (from gglib-test-stranger 1.0)"
 
 
 async def test_servers_are_started_in_this_process_name(tmp_path: Path) -> None:

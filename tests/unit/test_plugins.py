@@ -21,6 +21,8 @@ from gglib.plugins import (
     PROCESS_TABLES,
     SERVER_REGISTRIES,
     adapter_names,
+    distribution_of,
+    is_fault,
     open_adapter,
     survey_plugins,
 )
@@ -76,6 +78,38 @@ STRANGER = textwrap.dedent('''
         raise KeyboardInterrupt
         yield
 
+    class Panic(BaseException):
+        """As PyO3's: no Exception."""
+
+    @asynccontextmanager
+    async def panicking(context):
+        raise Panic("index out of bounds")
+        yield
+
+    @asynccontextmanager
+    async def panicking_late(context):
+        yield Source(context)
+        raise Panic("on the way out")
+
+    @asynccontextmanager
+    async def panicking_together(context):
+        raise BaseExceptionGroup("all", [Panic("both of us"), ValueError()])
+        yield
+
+    @asynccontextmanager
+    async def interrupted_together(context):
+        raise BaseExceptionGroup("all", [KeyboardInterrupt(), ValueError()])
+        yield
+
+    async def undecorated(context):
+        return Source(context)
+
+    def undecorated_deep(context):
+        return undecorated(context)
+
+    async def generating(context):
+        yield Source(context)
+
     class Mute(Exception):
         def __str__(self):
             raise RuntimeError("no words")
@@ -121,6 +155,7 @@ STRANGER = textwrap.dedent('''
     not_callable = "a text"
 ''')
 QUITTER = "raise SystemExit(3)"
+PANICKER = "class Panic(BaseException): ...\nraise Panic('while it was imported')"
 
 
 @pytest.fixture
@@ -139,6 +174,7 @@ def _stranger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             "gglib_test_stranger": STRANGER,
             "gglib_test_bad_import": "import no_such_module",
             "gglib_test_quitter": QUITTER,
+            "gglib_test_panicker": PANICKER,
         },
         {
             MODEL_SOURCES: {
@@ -150,11 +186,19 @@ def _stranger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
                 "nowhere": "gglib_test_stranger:no_such_name",
                 "unimportable": "gglib_test_bad_import:anything",
                 "quitter": "gglib_test_quitter:anything",
+                "panicker": "gglib_test_panicker:anything",
                 **{
                     name: f"gglib_test_stranger:{name}"
                     for name in (
                         "quitting",
                         "interrupted",
+                        "interrupted_together",
+                        "panicking",
+                        "panicking_late",
+                        "panicking_together",
+                        "undecorated",
+                        "undecorated_deep",
+                        "generating",
                         "speechless",
                         "sticky",
                         "swallowing",
@@ -215,6 +259,12 @@ def test_own_adapters_are_registered(group: str, names: set[str]) -> None:
         ("missing", "not installed; known: Source, broken"),
         ("quitter", "SystemExit: 3"),
         ("quitting", "SystemExit: I am done"),
+        ("panicker", "Panic: while it was imported"),
+        ("panicking", "Panic: index out of bounds"),
+        ("panicking_together", "Panic: both of us"),
+        ("undecorated", "is a coroutine: decorate the factory with @asynccontextmanager"),
+        ("undecorated_deep", "is a coroutine: decorate the factory with @asynccontextmanager"),
+        ("generating", "is an async generator: decorate the factory with @asynccontextmanager"),
         ("speechless", "Mute (from"),
         ("not_callable", "is a str, and no factory"),
         ("Source", "is a class, and no factory"),
@@ -240,10 +290,12 @@ async def test_broken_adapter_is_named_with_its_reason(
 
 
 async def test_interrupt_while_an_adapter_opens_is_no_fault_of_its(tmp_path: Path) -> None:
-    """Ctrl-C is the user's, and ends the command."""
+    """Ctrl-C is the user's, and ends the command; in a group with others as well."""
     async with AsyncExitStack() as stack:
         with pytest.raises(KeyboardInterrupt):
             await open_source(stack, "interrupted", tmp_path)
+        with pytest.raises(BaseExceptionGroup):
+            await open_source(stack, "interrupted_together", tmp_path)
 
 
 def install_twice(monkeypatch: pytest.MonkeyPatch, folder: Path, *places: str) -> None:
@@ -269,6 +321,27 @@ async def test_name_of_two_distributions_is_neithers(
     assert caught.value.reason == (
         "registered by gglib-test-twin-1 1.0 and gglib-test-twin-2 1.0; uninstall one of them"
     )
+
+
+async def test_name_of_gglibs_own_stays_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever registers it too breaks nobody's commands, and is told by the survey."""
+    install(
+        monkeypatch,
+        tmp_path / "squatter",
+        {},
+        {MODEL_SOURCES: {"file": "gglib_test_stranger:good"}},
+        distribution="gglib-test-squatter",
+    )
+    async with AsyncExitStack() as stack:
+        source = await open_source(stack, "file", tmp_path)
+    assert type(source).__module__.startswith("gglib_adapters.")
+    assert distribution_of(MODEL_SOURCES, "file") is None
+    (squatter,) = [each for each in survey_plugins() if each.name == "file"]
+    assert (squatter.distribution, squatter.shadowed) == ("gglib-test-squatter", True)
+    assert squatter.error is not None
+    assert squatter.error.reason == "its name is taken by gglib's own"
 
 
 async def test_same_adapter_registered_twice_is_no_conflict(
@@ -303,6 +376,36 @@ async def test_adapter_that_fails_while_it_is_left_hides_nothing(tmp_path: Path)
         adapter_name="sticky",
         reason="failed while it was left: RuntimeError: cannot let go",
     )
+
+
+@BOTH
+async def test_adapter_that_panics_while_it_is_left_hides_nothing(tmp_path: Path) -> None:
+    """What it raises is no ``Exception``: contained all the same."""
+    sink = RecordingSink()
+    async with AsyncExitStack() as stack:
+        first = await open_told(stack, "good", tmp_path, sink)
+        await open_told(stack, "panicking_late", tmp_path, sink)
+    assert first.left is True
+    (event,) = sink.events
+    assert isinstance(event, AdapterFailed)
+    assert event.reason == "failed while it was left: Panic: on the way out"
+
+
+@BOTH
+async def test_cancellation_is_nobodys_fault() -> None:
+    """Nor is a group with one in it; what was raised beside a loop has none to be told from."""
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        with pytest.raises(anyio.get_cancelled_exc_class()) as caught:
+            await anyio.sleep_forever()
+        assert not is_fault(caught.value)
+        assert not is_fault(BaseExceptionGroup("all", [caught.value, ValueError()]))
+
+
+def test_fault_is_told_without_a_loop() -> None:
+    """The survey runs anywhere."""
+    assert is_fault(BaseException())
+    assert not is_fault(GeneratorExit())
 
 
 @BOTH
@@ -366,7 +469,8 @@ def test_survey_tells_whose_each_adapter_is_and_which_are_broken() -> None:
         "1.0",
         None,
     )
-    for name in ("unimportable", "quitter", "nowhere", "not_callable", "Source"):
+    broken = ("unimportable", "quitter", "panicker", "nowhere", "not_callable", "Source")
+    for name in (*broken, "undecorated", "generating"):
         assert found[name].error is not None, name
 
 

@@ -124,7 +124,8 @@ def test_doctor_names_every_plugin_and_what_is_broken(home: Home) -> None:
     done = home.run("doctor")
     assert done.returncode == 1
     assert "!!  plug-in         lost (gglib.process_runners): ModuleNotFoundError" in done.stdout
-    assert "moody: RuntimeError: not today" in done.stdout
+    told = done.stdout.partition("moody: RuntimeError: not today (from gglib-test-stranger 1.0)")[2]
+    assert told.startswith(f"\n{'':20}-> {fix}\n")
     for subject in ("models", "engine", "gateway", "servers"):
         assert f" {subject}" in done.stdout
 
@@ -161,6 +162,26 @@ def test_doctor_names_both_holders_of_a_name(
     reason = "registered by gglib-test-rival 1.0 and gglib-test-stranger 1.0; uninstall one"
     assert done.stdout.count(reason) == 2
     assert "pip uninstall gglib-test-rival" in done.stdout
+
+
+def test_doctor_names_who_wants_a_name_of_gglibs_own(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every command works beside it, with gglib's own."""
+    install(
+        monkeypatch,
+        tmp_path / "other",
+        {},
+        {PROCESS_RUNNERS: {"local": "gglib_test_cli:sulking"}},
+        distribution="gglib-test-squatter",
+    )
+    path = os.pathsep.join([home.environment["PYTHONPATH"], str(tmp_path / "other")])
+    home = Home(home.path, {**home.environment, "PYTHONPATH": path})
+    fix = "pip install --upgrade gglib-test-squatter, or pip uninstall gglib-test-squatter"
+    detail = "local (gglib.process_runners): its name is taken by gglib's own"
+    assert findings(home)["local"] == ("broken", detail, fix)
+    assert home.json("start", "a")["model"] == "a"
+    assert home.run("stop", "--all").stdout == "stopped a\n"
 
 
 def test_doctor_says_nothing_of_plugins_where_there_are_none(tmp_path: Path) -> None:
@@ -219,7 +240,18 @@ def test_stop_of_all_goes_on_after_one_that_cannot_be_stopped(home: Home) -> Non
         database.commit()
     done = home.run("stop", "--all")
     assert (done.returncode, "'moon'" in done.stderr) == (1, True)
-    assert home.json("ps") == []
+    assert [(row["model"], row["state"]) for row in home.json("ps")] == [("a", "unknown")]
+    (told,) = [
+        each
+        for each in json.loads(home.run("doctor", "--json").stdout)
+        if each["subject"] == "servers"
+    ]
+    assert told == {
+        "subject": "servers",
+        "state": "warning",
+        "detail": "a server of a is on record with the runner 'moon', which is not here",
+        "fix": "give or configure that runner, then `gglib stop a`",
+    }
     with contextlib.closing(sqlite3.connect(home.path / "gglib.db")) as database:
         database.execute("UPDATE servers SET runner = 'local'")
         database.commit()

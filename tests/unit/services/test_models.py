@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import anyio
@@ -199,6 +199,40 @@ async def test_model_keeps_the_source_that_located_it(
             model = await house.service.add(reference, name=f"m{number}")
             assert (model.path, model.origin.kind) == (tmp_path / "zoo:tiny", "file")
         assert (await house.service.remove("animal")).origin.kind == "zoo"
+
+
+class MistakenZoo(Zoo):
+    """A source that gives what no port promises."""
+
+    async def locate(self, reference: str) -> LocatedModel:
+        """Give its path alone."""
+        return Path("/zoo", reference)  # type: ignore[return-value]
+
+
+async def test_call_of_a_named_source_is_held_by_who_blames_it(tmp_path: Path) -> None:
+    """That of files is not; what is no model is its fault, as an error is."""
+    blamed: list[tuple[str, str]] = []
+
+    @contextmanager
+    def blame(name: str) -> Iterator[None]:
+        try:
+            yield
+        except TypeError as error:
+            blamed.append((name, str(error)))
+            raise
+
+    @asynccontextmanager
+    async def open_mistaken(_name: str) -> AsyncIterator[ModelSource]:
+        yield MistakenZoo()
+
+    async with open_file_source(make_context(tmp_path)) as files:
+        sources = ModelSources(files, names=lambda: NAMES, open_source=open_mistaken, blame=blame)
+        with pytest.raises(TypeError):
+            await sources.locate("zoo:tiny")
+        with pytest.raises(ModelFileMissing):
+            await sources.locate("tiny.gguf")
+    ((name, reason),) = blamed
+    assert (name, "which is no LocatedModel" in reason) == ("zoo", True)
 
 
 async def test_file_that_may_have_been_meant_for_a_source_is_told_with_the_known_ones(

@@ -172,13 +172,17 @@ class RunnerThatFails(ListRunner):
     async def list_running(self) -> list[ProcessHandle]:
         if self.method == "list_running":
             raise KeyError("servers")
+        if self.method == "none":
+            return None  # type: ignore[return-value]
+        if self.method == "strange":
+            return ["a text"]  # type: ignore[list-item]
         return []
 
     async def is_running(self, handle: ProcessHandle) -> bool:
         raise RuntimeError("who knows")
 
 
-@pytest.mark.parametrize("method", ["list_running", "is_running"])
+@pytest.mark.parametrize("method", ["list_running", "none", "strange", "is_running"])
 async def test_runner_that_fails_does_not_save_the_orphans_of_another(method: str) -> None:
     """Its own rows are not touched, and it is named."""
     orphan, stranger = server(), server(runner="sick")
