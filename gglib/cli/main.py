@@ -31,6 +31,7 @@ _STATUSES: dict[type[GglibError], int] = {
     errors.DatabaseTooNew: REFUSED,
     errors.ModelExists: REFUSED,
     errors.DoesNotFit: REFUSED,
+    errors.NoRoom: REFUSED,
 }
 
 

@@ -29,6 +29,7 @@ from gglib.ports.model_catalog import ModelCatalog
 from gglib.ports.model_source import LocatedModel, ModelSource
 from gglib.services.models import ModelService
 from gglib.services.routing.router import Router, open_router
+from gglib.services.routing.terms import Policy
 from gglib.services.serving import RunningServer
 from gglib.testing.contexts import RecordingSink
 from support.upstream import ScriptedUpstream
@@ -198,7 +199,11 @@ async def open_socket_gateway(
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
     async with anyio.create_task_group() as tasks:
         await tasks.start(lambda *, task_status: upstream.run(task_status=task_status))
-        async with open_router(serving, queue_limit=queue_limit) as router:  # type: ignore[arg-type]
+        async with open_router(
+            serving,  # type: ignore[arg-type]
+            clock=SystemClock(),
+            policy=Policy(queue_limit=queue_limit),
+        ) as router:
             shared = RelayShared(
                 router=router,
                 models=models,

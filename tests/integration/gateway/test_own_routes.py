@@ -145,7 +145,7 @@ async def test_unload_waits_for_what_is_in_flight() -> None:
         await gateway.upstream.reach("streaming").wait()
         async with gateway.connect() as other:
             await other.post("", path="/admin/models/m/unload", extra=TOKEN)
-            while not gateway.router._scheduler.resident.unloading:  # type: ignore[union-attr]
+            while gateway.router.residents()[0].closing is None:
                 await anyio.lowlevel.checkpoint()
             assert (await running(gateway))[0]["in_flight"] == 1
             assert gateway.serving.stops == []
