@@ -24,18 +24,18 @@ __all__ = ["POLICIES", "WORKLOADS", "Run", "Workload", "run_policy"]
 PARALLEL = 4
 SERVICE_S = 1.5
 STOP_S = 0.3
-REQUESTS = 5_000
 
 
 @attrs.frozen
 class Workload:
-    """Poisson arrivals at ``rate`` per second, for ``models`` models of falling popularity."""
+    """Poisson arrivals at ``rate`` per second for ``lasts_s``."""
 
     models: int
     popularity: float
     """The first model is asked for so many times as often as each other."""
     load_s: float
     rate: float
+    lasts_s: float
 
     @property
     def utilisation(self) -> float:
@@ -50,22 +50,21 @@ class Workload:
         dice = random.Random(1)
         weights = [self.popularity] + [1.0] * (self.models - 1)
         found, at = [], 0.0
-        for _ in range(REQUESTS):
-            at += dice.expovariate(self.rate)
+        while (at := at + dice.expovariate(self.rate)) < self.lasts_s:
             model = dice.choices(range(self.models), weights)[0]
             found.append((at, model, dice.expovariate(1 / SERVICE_S)))
         return found
 
 
 WORKLOADS = [
-    Workload(2, 3, 1, 2.0),
-    Workload(2, 20, 1, 2.2),
-    Workload(2, 20, 10, 2.2),
-    Workload(2, 20, 10, 1.6),
-    Workload(2, 20, 30, 1.6),
-    Workload(2, 3, 10, 1.2),
-    Workload(5, 3, 5, 0.8),
-    Workload(8, 3, 30, 0.3),
+    Workload(2, 3, 1, 2.0, 600),
+    Workload(2, 20, 1, 2.2, 600),
+    Workload(2, 20, 10, 2.2, 1200),
+    Workload(2, 20, 10, 1.6, 1800),
+    Workload(2, 20, 30, 1.6, 3600),
+    Workload(2, 3, 10, 1.2, 1800),
+    Workload(5, 3, 5, 0.8, 1800),
+    Workload(8, 3, 30, 0.3, 3600),
 ]
 
 
@@ -77,9 +76,8 @@ class Run:
     """Of each request, in the order in which they came."""
     models: list[int]
     makespan: float
+    """From the first arrival's clock to the last answer's end."""
     swaps: int
-    ready: list[tuple[float, int]]
-    """When which model became ready."""
 
     @property
     def mean(self) -> float:
@@ -100,7 +98,7 @@ class Place:
         self.requests = workload.arrivals()
         self.waits = [0.0] * len(self.requests)
         self.swaps = 0
-        self.ready: list[tuple[float, int]] = []
+        self.finished_at = 0.0
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._count = 0
 
@@ -113,6 +111,7 @@ class Place:
         """Let a request's answer begin."""
         came, _, takes = self.requests[ticket]
         self.waits[ticket] = self.now - came
+        self.finished_at = max(self.finished_at, self.now + takes)
         self.at(self.now + takes, finished)
 
     def run(self, arrived: Callable[[int], None]) -> Run:
@@ -123,7 +122,7 @@ class Place:
             self.now, _, what = heapq.heappop(self._events)
             what()
         models = [model for _, model, _ in self.requests]
-        return Run(self.waits, models, self.now, self.swaps, self.ready)
+        return Run(self.waits, models, self.finished_at, self.swaps)
 
 
 class Ours:
@@ -140,9 +139,26 @@ class Ours:
             for number in range(workload.models)
         ]
         self.alarm = float("inf")
+        self.policy = policy
+        self.waiting: OrderedDict[int, int] = OrderedDict()
+        self.became_ready_at: dict[int, float] = {}
+
+    def check_bound(self, ticket: int) -> None:
+        """Nobody who came after the gate is served while another's patience is up."""
+        place = self.place
+        came, model, _ = place.requests[ticket]
+        if came <= self.became_ready_at[model]:
+            return
+        others = (other for other, its in self.waiting.items() if its != model)
+        oldest = next(others, None)
+        if oldest is not None:
+            patience_s = self.policy.patience_s(STOP_S + place.workload.load_s)
+            waited_s = place.now - place.requests[oldest][0]
+            assert waited_s <= patience_s + 1e-6, f"{oldest} waits for {waited_s} s"
 
     def arrived(self, ticket: int) -> None:
         model = self.place.requests[ticket][1]
+        self.waiting[ticket] = model
         self.do(self.scheduler.request_arrived(ticket, self.terms[model], self.place.now))
 
     def do(self, actions: list[Action]) -> None:
@@ -150,6 +166,8 @@ class Ours:
         for action in actions:
             match action:
                 case Grant(ticket=ticket):
+                    del self.waiting[ticket]
+                    self.check_bound(ticket)
                     place.grant(
                         ticket,
                         lambda ticket=ticket: self.do(  # type: ignore[misc]
@@ -181,7 +199,7 @@ class Ours:
         self.do(self.scheduler.time_passed(self.place.now))
 
     def ready(self, server: int, model: int) -> None:
-        self.place.ready.append((self.place.now, model))
+        self.became_ready_at[model] = self.place.now
         self.do(self.scheduler.server_ready(server, self.place.now))
 
 
@@ -241,7 +259,6 @@ class Other:
     def became_ready(self, model: int) -> None:
         self.resident, self.changing, self.others_since = model, False, None
         self.place.swaps += 1
-        self.place.ready.append((self.place.now, model))
         self.step()
 
     def finished(self) -> None:

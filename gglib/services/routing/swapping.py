@@ -261,7 +261,10 @@ class Swapping:
     # Plans
 
     def _soon(self, model: ModelState, now: float) -> list[Held]:
-        """Return what will be there when every swap under way is done, but for ``model``."""
+        """Return what will be there when every swap under way is done, but for ``model``.
+
+        A place that is being made for a lower priority is nobody's yet.
+        """
         held = [
             Held(
                 each.model.terms,
@@ -276,7 +279,7 @@ class Swapping:
         held += [
             Held(other.terms, movable=False)
             for other in self.wanted.values()
-            if other.swap is not None and other is not model
+            if other.swap is not None and other is not model and _rank(other)[0] <= _rank(model)[0]
         ]
         return held
 
