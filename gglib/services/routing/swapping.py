@@ -35,6 +35,7 @@ class Swapping:
 
     __slots__ = (
         "_granted_at",
+        "_held",
         "_servers",
         "actions",
         "due_at",
@@ -63,12 +64,14 @@ class Swapping:
         """How often somebody leaves the queue for a server, as of late."""
         self.actions: list[Action] = []
         self._granted_at = 0.0
+        self._held: dict[int, list[Held]] = {}
         self._servers = count(1)
 
     # Residents
 
     def enter(self, model: ModelState, now: float) -> Resident:
         """Give ``model`` a place, and return it."""
+        self._held.clear()
         resident = Resident(next(self._servers), model, now)
         self.residents[resident.server] = resident
         model.resident = resident
@@ -186,6 +189,7 @@ class Swapping:
     def advance(self, now: float) -> None:
         """Give places to the models that are wanted: the best first, the others beside it."""
         self.due_at = math.inf
+        self._held.clear()
         for resident in self.residents.values():
             resident.claim_due_at = None
             resident.claimant = None
@@ -203,12 +207,12 @@ class Swapping:
         if model.not_before > now:
             self.due_at = min(self.due_at, model.not_before)
             return
-        victims = self._plan(model, self._soon(model, now))
+        head = model.line.head()
+        assert head is not None
+        victims = self._plan(model, self._soon(head.priority, now))
         if victims is None:
             model.due_at = None
             return
-        head = model.line.head()
-        assert head is not None
         due_at = -math.inf
         if victims:
             cost_s = model.expected_load_s + max(each.model.stop_s or 0.0 for each in victims)
@@ -226,6 +230,7 @@ class Swapping:
                 _put_claim(each, due_at, head.priority, model.terms.name)
 
     def _commit(self, model: ModelState, victims: list[Resident], now: float) -> None:
+        self._held.clear()
         swap = model.swap = Swap(victims)
         model.due_at = None
         model.blocked_by = tuple(each.model.terms.name for each in victims)
@@ -256,15 +261,20 @@ class Swapping:
             self.actions.append(Start(resident.server, model.terms.model_id))
         elif not any(_is_leaving(each) for each in present):
             # What it was promised is taken, by a server that was found running, say: plan anew.
+            self._held.clear()
             model.swap = None
 
     # Plans
 
-    def _soon(self, model: ModelState, now: float) -> list[Held]:
-        """Return what will be there when every swap under way is done, but for ``model``.
+    def _soon(self, priority: int, now: float) -> list[Held]:
+        """Return what will be there when every swap under way is done, the cheapest first.
 
-        A place that is being made for a lower priority is nobody's yet.
+        To a waiter of ``priority``, that is: a place that is being made for a lower one is
+        nobody's yet. Kept until a place changes hands, since a pass asks for every model.
         """
+        held = self._held.get(priority)
+        if held is not None:
+            return held
         held = [
             Held(
                 each.model.terms,
@@ -279,8 +289,10 @@ class Swapping:
         held += [
             Held(other.terms, movable=False)
             for other in self.wanted.values()
-            if other.swap is not None and other is not model and _rank(other)[0] <= _rank(model)[0]
+            if other.swap is not None and _rank(other)[0] <= -priority
         ]
+        held.sort(key=lambda each: each.cost)
+        self._held[priority] = held
         return held
 
     def _plan(self, model: ModelState, held: list[Held]) -> list[Resident] | None:
@@ -289,8 +301,8 @@ class Swapping:
         except GglibError as error:
             self.reject_all(model, error)
             return None
-        if chosen is None:
-            return None
+        if not chosen:
+            return None if chosen is None else []
         return [
             each
             for each in self.residents.values()

@@ -10,7 +10,7 @@ import attrs
 from gglib.errors import NoRoom
 from gglib.services.routing.terms import ModelTerms
 
-__all__ = ["Held", "Planner", "cheapest_first", "without"]
+__all__ = ["Held", "Planner", "without"]
 
 
 @attrs.frozen(slots=True)
@@ -41,16 +41,12 @@ class Planner(ABC):
         """Return the ids of the cheapest models to evict so that ``target`` may start.
 
         Empty: it may start beside all of ``held``. ``None``: nothing that may go *now* would
-        make room. Only movable ones are named. ``target`` is not among ``held``.
+        make room. Only movable ones are named. ``target`` is not among ``held``, which has
+        the cheapest to evict first (``Held.cost``).
 
         Raises:
             DoesNotFit, NoRoom: it could not start even with all gone but the pinned ones.
         """
-
-
-def cheapest_first(held: Iterable[Held]) -> list[Held]:
-    """Return the movable ones, the cheapest to evict first."""
-    return sorted((each for each in held if each.movable), key=lambda each: each.cost)
 
 
 def without(target: ModelTerms, unwanted: Iterable[Held], reason: str) -> frozenset[int] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gglib.errors import InvalidValue, NoRoom
-from gglib.services.routing.planners.base import Held, Planner, cheapest_first
+from gglib.services.routing.planners.base import Held, Planner
 from gglib.services.routing.terms import ModelTerms
 
 __all__ = ["CountPlanner", "ExclusivePlanner"]
@@ -30,7 +30,7 @@ class CountPlanner(Planner):
         if len(pinned) >= self._size:
             places = "the only place" if self._size == 1 else f"all {self._size} places"
             raise NoRoom(target.name, tuple(sorted(pinned)), f"they hold {places}")
-        movable = cheapest_first(held)
+        movable = [each for each in held if each.movable]
         if len(movable) < surplus:
             return None
         return frozenset(each.terms.model_id for each in movable[:surplus])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from gglib.errors import DoesNotFit
-from gglib.services.routing.planners.base import Held, Planner, cheapest_first
+from gglib.services.routing.planners.base import Held, Planner
 from gglib.services.routing.terms import ModelTerms
 
 __all__ = ["MemoryPlanner"]
@@ -24,23 +24,26 @@ class MemoryPlanner(Planner):
 
     def plan(self, target: ModelTerms, held: Sequence[Held]) -> frozenset[int] | None:
         """See ``Planner``. What is evicted is minimal: without any one of it, it would not fit."""
-        self._check(target, [each for each in held if each.pinned])
-        missing = self._missing(target, held)
+        missing = self._missing(target, _sum(held))
+        if missing:
+            self._check(target, [each for each in held if each.pinned])
         chosen: list[Held] = []
-        for each in cheapest_first(held):
+        for each in held:
             if not missing:
                 break
-            if _relieves(each, missing):
+            if each.movable and _relieves(each, missing):
                 chosen.append(each)
                 _give_back(missing, each)
         if missing:
             return None
+        if len(chosen) < 2:
+            return frozenset(each.terms.model_id for each in chosen)
         # A later, larger one may have made an earlier one's going needless; spare the dearest.
         kept = list(held)
         for each in chosen:
             kept.remove(each)
         for each in reversed(chosen[:]):
-            if not self._missing(target, [*kept, each]):
+            if not self._missing(target, _sum([*kept, each])):
                 chosen.remove(each)
                 kept.append(each)
         return frozenset(each.terms.model_id for each in chosen)
@@ -52,9 +55,8 @@ class MemoryPlanner(Planner):
             if needed > available:
                 raise DoesNotFit(target.name, needed, max(0, available), device)
 
-    def _missing(self, target: ModelTerms, held: Sequence[Held]) -> dict[str, int]:
-        """Return what is missing for ``target`` beside ``held``, by device."""
-        used = _sum(held)
+    def _missing(self, target: ModelTerms, used: Mapping[str, int]) -> dict[str, int]:
+        """Return what is missing for ``target`` beside what is used, by device."""
         missing = {}
         for device, needed in target.memory.items():
             short = needed + used.get(device, 0) - self._budgets.get(device, 0)
