@@ -7,7 +7,7 @@ decided is put on ``actions``, in the order in which it must be carried out.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from itertools import count
 
 from gglib.errors import GglibError, ShuttingDown
@@ -36,6 +36,7 @@ class Swapping:
     __slots__ = (
         "_granted_at",
         "_held",
+        "_plans",
         "_servers",
         "actions",
         "due_at",
@@ -65,13 +66,14 @@ class Swapping:
         self.actions: list[Action] = []
         self._granted_at = 0.0
         self._held: dict[int, list[Held]] = {}
+        self._plans: dict[tuple[int, Hashable], list[Resident] | None] = {}
         self._servers = count(1)
 
     # Residents
 
     def enter(self, model: ModelState, now: float) -> Resident:
         """Give ``model`` a place, and return it."""
-        self._held.clear()
+        self._forget_plans()
         resident = Resident(next(self._servers), model, now)
         self.residents[resident.server] = resident
         model.resident = resident
@@ -189,7 +191,7 @@ class Swapping:
     def advance(self, now: float) -> None:
         """Give places to the models that are wanted: the best first, the others beside it."""
         self.due_at = math.inf
-        self._held.clear()
+        self._forget_plans()
         for resident in self.residents.values():
             resident.claim_due_at = None
             resident.claimant = None
@@ -209,7 +211,13 @@ class Swapping:
             return
         head = model.line.head()
         assert head is not None
-        victims = self._plan(model, self._soon(head.priority, now))
+        kind = (head.priority, self.planner.kind(model.terms))
+        if kind not in self._plans:
+            plan = self._plan(model, self._soon(head.priority, now), now)
+            if not model.line:
+                return
+            self._plans[kind] = plan
+        victims = self._plans[kind]
         if victims is None:
             model.due_at = None
             return
@@ -230,7 +238,7 @@ class Swapping:
                 _put_claim(each, due_at, head.priority, model.terms.name)
 
     def _commit(self, model: ModelState, victims: list[Resident], now: float) -> None:
-        self._held.clear()
+        self._forget_plans()
         swap = model.swap = Swap(victims)
         model.due_at = None
         model.blocked_by = tuple(each.model.terms.name for each in victims)
@@ -261,7 +269,7 @@ class Swapping:
             self.actions.append(Start(resident.server, model.terms.model_id))
         elif not any(_is_leaving(each) for each in present):
             # What it was promised is taken, by a server that was found running, say: plan anew.
-            self._held.clear()
+            self._forget_plans()
             model.swap = None
 
     # Plans
@@ -295,10 +303,11 @@ class Swapping:
         self._held[priority] = held
         return held
 
-    def _plan(self, model: ModelState, held: list[Held]) -> list[Resident] | None:
+    def _plan(self, model: ModelState, held: list[Held], now: float) -> list[Resident] | None:
         try:
             chosen = self.planner.plan(model.terms, held)
         except GglibError as error:
+            model.note(now, NoteKind.REFUSED, str(error))
             self.reject_all(model, error)
             return None
         if not chosen:
@@ -308,6 +317,11 @@ class Swapping:
             for each in self.residents.values()
             if each.model.terms.model_id in chosen and not _is_leaving(each)
         ]
+
+    def _forget_plans(self) -> None:
+        """A place has changed hands: what was planned holds no longer."""
+        self._held.clear()
+        self._plans.clear()
 
     def _fits(self, model: ModelState, present: Iterable[Resident]) -> bool:
         """Whether a model can start beside what is there this very moment."""

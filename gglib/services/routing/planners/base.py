@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 
 import attrs
 
@@ -47,6 +47,10 @@ class Planner(ABC):
         Raises:
             DoesNotFit, NoRoom: it could not start even with all gone but the pinned ones.
         """
+
+    def kind(self, target: ModelTerms) -> Hashable:
+        """Return what a plan depends on beside ``held``: models of one kind get equal plans."""
+        return target.model_id
 
 
 def without(target: ModelTerms, unwanted: Iterable[Held], reason: str) -> frozenset[int] | None:

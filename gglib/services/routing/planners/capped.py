@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 from gglib.services.routing.planners.base import Held, Planner
 from gglib.services.routing.planners.counted import CountPlanner
@@ -28,3 +28,7 @@ class CappedPlanner(Planner):
         rest = [each for each in held if each.terms.model_id not in victims]
         more = self._count.plan(target, rest)
         return None if more is None else victims | more
+
+    def kind(self, target: ModelTerms) -> Hashable:
+        """See ``Planner``."""
+        return self._inner.kind(target)

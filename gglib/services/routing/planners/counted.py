@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 from gglib.errors import InvalidValue, NoRoom
 from gglib.services.routing.planners.base import Held, Planner
@@ -34,6 +34,10 @@ class CountPlanner(Planner):
         if len(movable) < surplus:
             return None
         return frozenset(each.terms.model_id for each in movable[:surplus])
+
+    def kind(self, target: ModelTerms) -> Hashable:
+        """See ``Planner``: all are equal."""
+        return None
 
 
 class ExclusivePlanner(CountPlanner):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 from gglib.errors import DoesNotFit
 from gglib.services.routing.planners.base import Held, Planner
@@ -47,6 +47,10 @@ class MemoryPlanner(Planner):
                 chosen.remove(each)
                 kept.append(each)
         return frozenset(each.terms.model_id for each in chosen)
+
+    def kind(self, target: ModelTerms) -> Hashable:
+        """See ``Planner``: who needs the same."""
+        return tuple(sorted(target.memory.items()))
 
     def _check(self, target: ModelTerms, pinned: Sequence[Held]) -> None:
         used = _sum(pinned)
