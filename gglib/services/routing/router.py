@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from copy import copy
 from itertools import count
@@ -518,7 +518,7 @@ async def open_router(
     Unless a ``planner`` says otherwise there is one model in memory at a time. ``ttl_s``: idle
     time after which a model goes that has none of its own; ``None`` = never.
     """
-    async with anyio.create_task_group() as tasks, anyio.create_task_group() as timers:
+    async with anyio.create_task_group() as tasks:
         router = Router(
             serving,
             clock=clock,
@@ -527,10 +527,16 @@ async def open_router(
             policy=policy or Policy(),
             ttl_s=ttl_s,
         )
-        timers.start_soon(router.keep_time)
+        alarms = anyio.CancelScope()
+        tasks.start_soon(_within, alarms, router.keep_time)
         try:
             yield router
         finally:
             with anyio.CancelScope(shield=True):
                 await router.close()
-            timers.cancel_scope.cancel()
+            alarms.cancel()
+
+
+async def _within(scope: anyio.CancelScope, work: Callable[[], Awaitable[None]]) -> None:
+    with scope:
+        await work()
