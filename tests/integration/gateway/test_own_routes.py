@@ -11,6 +11,7 @@ import pytest
 from support.gateway import RawClient, SocketGateway, open_socket_gateway
 
 from gglib.errors import StartFailed
+from gglib.services.routing.planners import CountPlanner
 
 TOKEN = "Authorization: Bearer admin-token\r\n"
 
@@ -270,3 +271,22 @@ async def test_bug_is_logged_and_told_without_its_details(
     (record,) = caplog.records
     assert record.exc_info is not None
     assert isinstance(record.exc_info[1], ZeroDivisionError)
+
+
+async def test_two_models_are_relayed_at_once_where_both_fit() -> None:
+    """Each to its own server; both are shown, and each is unloaded by itself."""
+    async with open_socket_gateway(planner=CountPlanner(2)) as gateway:
+        async with gateway.connect() as first, gateway.connect() as second:
+            await first.post('{"model":"m","do":"gated_stream"}')
+            await gateway.upstream.reach("streaming").wait()
+            await second.post('{"model":"n"}')
+            assert (await second.read()).status == 200
+            rows = {row["model"]: row for row in await running(gateway)}
+            assert {name: row["in_flight"] for name, row in rows.items()} == {"m": 1, "n": 0}
+            assert rows["m"]["server_id"] != rows["n"]["server_id"]
+            status, _ = await admin(second, "/admin/models/n/unload")
+            assert status == 200
+            gateway.upstream.gate("go on").set()
+            assert (await first.read()).body.endswith(b"data: 1\n\n")
+            assert [row["model"] for row in await running(gateway)] == ["m"]
+        assert gateway.serving.stops == ["n"]
