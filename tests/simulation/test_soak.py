@@ -66,3 +66,10 @@ def test_million_events_break_no_rule_and_leave_nobody() -> None:
     kinds = cycle(sorted(DESKS))
     for seed in range(1_000):
         check_life(next(kinds), 1_000_000 + seed, 1_000)
+
+
+@pytest.mark.soak
+def test_ten_thousand_lives_never_exceed_a_budget() -> None:
+    """The desk adds up what runs, by device, at every start."""
+    for seed in range(10_000):
+        check_life("memory", seed, 60)
