@@ -25,37 +25,18 @@ from gglib.services.routing.scheduler import (
     ModelTerms,
     Policy,
     Reject,
-    ResidentPhase,
     Scheduler,
     Start,
     Stop,
 )
-from gglib.services.routing.state import Closing
-from gglib.services.routing.terms import MEMORY
+from gglib.services.routing.terms import terms_of
+from gglib.services.routing.views import QueuedView, ResidentView
 from gglib.services.serving import RunningServer, ServingService
 
 __all__ = ["Lease", "QueuedView", "ResidentView", "Router", "open_router", "terms_of"]
 
 #: How long an engine that dropped a connection may take to be seen dead.
 _DEATH_NOTICE_S = 0.25
-_GLOBAL_TTL = -1
-
-
-def terms_of(model: Model, *, ttl_s: float | None = None) -> ModelTerms:
-    """Return what the scheduler must know of ``model``; ``ttl_s`` is the one of all models."""
-    wish = model.defaults
-    own_ttl_s = ttl_s if wish.ttl_s is None or wish.ttl_s == _GLOBAL_TTL else wish.ttl_s
-    need = model.size_bytes if wish.memory_bytes is None else wish.memory_bytes
-    return ModelTerms(
-        model_id=model.id,
-        name=model.name,
-        limit=wish.concurrency_limit,
-        ttl_s=own_ttl_s or None,
-        pinned=wish.pinned,
-        priority=wish.priority,
-        size_bytes=model.size_bytes,
-        memory={MEMORY: need},
-    )
 
 
 class Lease:
@@ -93,33 +74,6 @@ class _Slot:
     death_noted: bool = False
     announced: bool = False
     ended: anyio.Event = attrs.Factory(anyio.Event)
-
-
-@attrs.frozen(kw_only=True)
-class ResidentView:
-    """One resident, as ``ps`` and ``/running`` show it."""
-
-    model: Model
-    phase: ResidentPhase
-    in_flight: int
-    queued: int
-    server: RunningServer | None
-    pinned: bool = False
-    closing: Closing | None = None
-    """Why it takes no more requests."""
-    ttl_left_s: float | None = None
-    """Until it is unloaded for idleness, if nobody uses it."""
-
-
-@attrs.frozen(kw_only=True)
-class QueuedView:
-    """One request that waits."""
-
-    position: int
-    """How many stand before it."""
-    model: Model
-    priority: int
-    waited_s: float
 
 
 class Router:

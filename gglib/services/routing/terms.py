@@ -7,13 +7,17 @@ from types import MappingProxyType
 
 import attrs
 
-__all__ = ["MEMORY", "ModelTerms", "Policy"]
+from gglib.domain.model import Model
+
+__all__ = ["MEMORY", "ModelTerms", "Policy", "terms_of"]
 
 #: The one device that budgets and needs are counted on, until devices are measured.
 MEMORY = "memory"
 
 _NOTHING: Mapping[str, int] = MappingProxyType({})
 _BYTES_PER_LOAD_SECOND = 2e9
+#: A model's ``ttl_s`` that stands for the one of all models.
+_GLOBAL_TTL = -1
 
 
 @attrs.frozen(kw_only=True)
@@ -54,3 +58,20 @@ class Policy:
     def patience_s(self, swap_cost_s: float) -> float:
         """Return how long a request waits before a swap of that cost is worth it."""
         return min(self.max_wait_s, max(1.0, self.patience_factor * swap_cost_s))
+
+
+def terms_of(model: Model, *, ttl_s: float | None = None) -> ModelTerms:
+    """Return what the scheduler must know of ``model``; ``ttl_s`` is the one of all models."""
+    wish = model.defaults
+    own_ttl_s = ttl_s if wish.ttl_s is None or wish.ttl_s == _GLOBAL_TTL else wish.ttl_s
+    need = model.size_bytes if wish.memory_bytes is None else wish.memory_bytes
+    return ModelTerms(
+        model_id=model.id,
+        name=model.name,
+        limit=wish.concurrency_limit,
+        ttl_s=own_ttl_s or None,
+        pinned=wish.pinned,
+        priority=wish.priority,
+        size_bytes=model.size_bytes,
+        memory={MEMORY: need},
+    )

@@ -13,7 +13,8 @@ from support.upstream import ScriptedUpstream
 
 from gglib.bootstrap import SystemClock
 from gglib.errors import BreakerOpen, QueueFull, ShuttingDown, StartFailed, Unloaded
-from gglib.services.routing.router import Lease, ResidentPhase, Router, open_router
+from gglib.services.routing.router import Lease, Router, open_router
+from gglib.services.routing.scheduler import ResidentPhase
 from gglib.services.routing.terms import Policy
 
 pytestmark = pytest.mark.anyio

@@ -19,7 +19,7 @@ def _names(value: Iterable[str]) -> tuple[str, ...]:
 
 @attrs.frozen(kw_only=True)
 class Group:
-    """Models that are treated alike. Source: llama-swap's ``groups``, v160."""
+    """Models that are treated alike, by the three switches that llama-swap's groups have."""
 
     name: str
     members: tuple[str, ...] = attrs.field(converter=_names)
