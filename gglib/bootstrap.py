@@ -20,6 +20,7 @@ from gglib.errors import DataDirectoryUnusable
 from gglib.given import Adapter, GivenAdapters, given_name
 from gglib.opening import AdapterOpener, ByName, Place
 from gglib.plugins import (
+    DEVICE_INVENTORIES,
     ENGINES,
     MODEL_CATALOGS,
     MODEL_SOURCES,
@@ -30,6 +31,7 @@ from gglib.plugins import (
 )
 from gglib.ports.clock import Clock
 from gglib.ports.context import AdapterContext, EngineSet, RunnerSet
+from gglib.ports.device_inventory import DeviceInventory
 from gglib.ports.engine import Engine
 from gglib.ports.event_sink import EventSink
 from gglib.ports.model_catalog import ModelCatalog
@@ -131,6 +133,11 @@ class Composition:
         """Return this machine's processes."""
         place = Place(group=PROCESS_TABLES, port=ProcessTable)  # type: ignore[type-abstract]
         return await self._only("process_table", place, "psutil")
+
+    async def devices(self) -> DeviceInventory:
+        """Return this machine's memory, per device."""
+        place = Place(group=DEVICE_INVENTORIES, port=DeviceInventory)  # type: ignore[type-abstract]
+        return await self._only("devices", place, "system")
 
     async def models(self) -> ModelService:
         """Return the models by name, those of the configuration included."""

@@ -9,6 +9,7 @@ import attrs
 
 from gglib.errors import InvalidValue
 from gglib.ports.context import AdapterFactory
+from gglib.ports.device_inventory import DeviceInventory
 from gglib.ports.engine import Engine
 from gglib.ports.model_catalog import ModelCatalog
 from gglib.ports.model_source import ModelSource
@@ -100,6 +101,9 @@ class GivenAdapters:
     source: Adapter[ModelSource] | None = attrs.field(default=None, validator=_one(ModelSource))
     process_table: Adapter[ProcessTable] | None = attrs.field(
         default=None, validator=_one(ProcessTable)
+    )
+    devices: Adapter[DeviceInventory] | None = attrs.field(
+        default=None, validator=_one(DeviceInventory)
     )
     runner: Adapter[ProcessRunner] | None = attrs.field(default=None, validator=_one(ProcessRunner))
     engine: Adapter[Engine] | None = attrs.field(default=None, validator=_one(Engine))

@@ -15,6 +15,7 @@ from gglib.domain.ownership import OwnerKind
 from gglib.given import Adapter, GivenAdapters, check_given
 from gglib.logs import SilentSink
 from gglib.ports.clock import Clock
+from gglib.ports.device_inventory import DeviceInventory
 from gglib.ports.engine import Engine
 from gglib.ports.event_sink import EventSink
 from gglib.ports.model_catalog import ModelCatalog
@@ -103,6 +104,7 @@ async def open_library(
     registry: Adapter[ServerRegistry] | None = None,
     source: Adapter[ModelSource] | None = None,
     process_table: Adapter[ProcessTable] | None = None,
+    devices: Adapter[DeviceInventory] | None = None,
     runners: Mapping[str, Adapter[ProcessRunner]] = _NONE,
     engines: Mapping[str, Adapter[Engine]] = _NONE,
     sources: Mapping[str, Adapter[ModelSource]] = _NONE,
@@ -119,7 +121,8 @@ async def open_library(
     - ``runner``, ``engine``: serve every model that names no other. Servers of ``runner`` are
       recorded under the name of its class, or of its factory; ``engine`` has its own name.
     - ``catalog``, ``registry``: where models and servers are kept, instead of the database.
-    - ``source``: finds model files; ``process_table``: tells who lives on this machine.
+    - ``source``: finds model files; ``process_table``: tells who lives on this machine;
+      ``devices``: tells what memory it has.
     - ``runners``, ``engines``, ``sources``: more of them, by name, beside what is installed
       and configured; one of the same name takes the other's place.
     - ``clock``: where time comes from; ``events``: where events go, else nowhere.
@@ -141,6 +144,7 @@ async def open_library(
         registry=registry,
         source=source,
         process_table=process_table,
+        devices=devices,
         runners=runners,
         engines=engines,
         sources=sources,

@@ -20,6 +20,7 @@ from gglib.errors import AdapterError, GglibError
 from gglib.ports.context import AdapterContext, AdapterFactory
 
 __all__ = [
+    "DEVICE_INVENTORIES",
     "ENGINES",
     "GROUPS",
     "MODEL_CATALOGS",
@@ -34,6 +35,7 @@ __all__ = [
     "survey_plugins",
 ]
 
+DEVICE_INVENTORIES = "gglib.device_inventories"
 ENGINES = "gglib.engines"
 MODEL_CATALOGS = "gglib.model_catalogs"
 MODEL_SOURCES = "gglib.model_sources"
@@ -48,6 +50,7 @@ GROUPS = (
     MODEL_CATALOGS,
     SERVER_REGISTRIES,
     PROCESS_TABLES,
+    DEVICE_INVENTORIES,
 )
 
 P = TypeVar("P")

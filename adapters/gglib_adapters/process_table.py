@@ -11,6 +11,7 @@ import psutil
 
 from gglib.ports.context import AdapterContext
 from gglib.ports.process_table import ProcessIdentity, ProcessTable
+from gglib_adapters.process_memory import tree_memory_bytes
 
 __all__ = [
     "START_TIME_TOLERANCE_S",
@@ -83,6 +84,10 @@ class PsutilProcessTable(ProcessTable):
     def holder_of_port(self, port: int) -> str | None:
         """Return who listens on TCP ``port``."""
         return holder_of_port(port)
+
+    def memory_bytes(self, pid: int) -> int | None:
+        """Return the resident memory of a process and all its descendants."""
+        return tree_memory_bytes(pid)
 
 
 @asynccontextmanager

@@ -9,6 +9,7 @@ from cyclopts import App, Parameter
 
 from gglib.cli.options import COMMON, Common, compose_for
 from gglib.cli.output import print_json, print_table, say, size
+from gglib.domain.memory_fit import MemoryFit
 from gglib.domain.model import Model
 
 __all__ = ["app"]
@@ -128,6 +129,76 @@ def remove(name: str, /, *, common: Common = COMMON) -> None:
         print_json({"removed": model.name})
     else:
         say(f"removed {model.name}; {model.path} was not touched")
+
+
+@app.command
+def fit(
+    name: str,
+    /,
+    *,
+    context_size: int | None = None,
+    gpu_layers: int | None = None,
+    parallel: int | None = None,
+    common: Common = COMMON,
+) -> int:
+    """Tell whether a model fits into the memory that is free now. Nothing is started.
+
+    Parameters
+    ----------
+    name
+        Its name, an alias, or its file's name.
+    context_size
+        Tokens of context; else as it is set for the model, or the model's own.
+    gpu_layers
+        Layers to put on GPUs; else as many as fit.
+    parallel
+        Slots that share the context.
+    """
+    asked = {"context_size": context_size, "gpu_layers": gpu_layers, "parallel": parallel}
+    overrides = {key: value for key, value in asked.items() if value is not None}
+
+    async def work() -> tuple[Model, MemoryFit]:
+        from gglib.services.memory import fit_model
+
+        async with compose_for(common) as parts:
+            models = await parts.models()
+            model = (await models.resolve(name)).model
+            return model, await fit_model(model, await parts.devices(), overrides)
+
+    model, found = anyio.run(work)
+    if common.json:
+        print_json(describe_fit(model, found))
+    else:
+        say(found.line)
+    return 0 if found.fits else 1
+
+
+def describe_fit(model: Model, found: MemoryFit) -> dict[str, Any]:
+    """Return how a model fits as plain data."""
+    estimate = found.estimate
+    return {
+        "model": model.name,
+        "fits": found.fits,
+        "context_size": estimate.context_size,
+        "fitting_context": found.fitting_context,
+        "slots": estimate.slots,
+        "layers": estimate.layers,
+        "gpu_layers": estimate.gpu_layers,
+        "source": estimate.source,
+        "devices": [
+            {
+                "name": device,
+                "needed_bytes": parts.total_bytes,
+                "free_bytes": found.free.get(device, 0),
+                "weights_bytes": parts.weights_bytes,
+                "kv_bytes": parts.kv_bytes,
+                "compute_bytes": parts.compute_bytes,
+                "other_bytes": parts.other_bytes,
+            }
+            for device, parts in estimate.devices.items()
+        ],
+        "notes": list(found.notes),
+    }
 
 
 def summary(model: Model) -> str:

@@ -62,6 +62,24 @@ class ModelFacts:
     display_name: str | None = None
     """``general.name``: the author's title for the model."""
     capabilities: frozenset[Capability] = attrs.field(default=frozenset(), converter=_capabilities)
+    feed_forward_size: int | None = None
+    """Of the widest layer; of a mixture, all experts that one token passes."""
+    key_length: int | None = None
+    """Of one head; not said: ``embedding_size / heads``. Likewise ``value_length``."""
+    value_length: int | None = None
+    kv_heads_total: int | None = None
+    """KV heads of all layers together, where layers differ; 0: none has any."""
+    sliding_window: int | None = None
+    """Tokens that a layer with sliding attention sees."""
+    sliding_layers: int | None = None
+    """How many layers have sliding attention, where that is known."""
+    recurrent_layers: int | None = None
+    recurrent_state_size: int | None = None
+    """Elements that a recurrent layer keeps for each sequence."""
+    input_bytes: int | None = None
+    """Size of the token embeddings in the file."""
+    output_bytes: int | None = None
+    """Size of the output layer's weights; 0: it uses the token embeddings."""
 
 
 @attrs.frozen(kw_only=True)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from gglib.domain.events import Event
     from gglib.ports.clock import Clock
     from gglib.ports.context import AdapterContext, AdapterFactory, EngineSet, RunnerSet
+    from gglib.ports.device_inventory import Device, DeviceInventory, DeviceSurvey
     from gglib.ports.engine import Engine, EngineCapabilities, EngineProbe
     from gglib.ports.event_sink import EventSink
     from gglib.ports.model_catalog import ModelCatalog
@@ -23,6 +24,9 @@ __all__ = [
     "AdapterContext",
     "AdapterFactory",
     "Clock",
+    "Device",
+    "DeviceInventory",
+    "DeviceSurvey",
     "Engine",
     "EngineCapabilities",
     "EngineProbe",
@@ -43,6 +47,9 @@ _PLACES = {
     "AdapterContext": "gglib.ports.context",
     "AdapterFactory": "gglib.ports.context",
     "Clock": "gglib.ports.clock",
+    "Device": "gglib.ports.device_inventory",
+    "DeviceInventory": "gglib.ports.device_inventory",
+    "DeviceSurvey": "gglib.ports.device_inventory",
     "Engine": "gglib.ports.engine",
     "EngineCapabilities": "gglib.ports.engine",
     "EngineProbe": "gglib.ports.engine",

@@ -38,3 +38,16 @@ class ProcessTable(ABC):
 
         May take tens of milliseconds: call it from a worker thread.
         """
+
+    def memory_bytes(self, pid: int) -> int | None:
+        """Return the resident memory of a process of this machine and all its descendants, now.
+
+        In bytes of RAM: what is swapped out, and an accelerator's memory, is not in it. Pages
+        of a file, or shared ones, that several of these processes have mapped count once;
+        those that other processes have mapped too count in full. ``None``: there is no such
+        process, or nothing here can tell.
+
+        May take tens of milliseconds, more with a large model: call it from a worker thread.
+        """
+        del pid
+        return None

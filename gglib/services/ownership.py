@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import anyio
 import attrs
 
-from gglib.domain.events import OrphanStopped
+from gglib.domain.events import AdapterFailed, OrphanStopped
 from gglib.domain.handle import ProcessHandle
 from gglib.domain.ownership import ServerRecord, Verdict, verdict_for
 from gglib.errors import NotRunning
@@ -43,40 +43,49 @@ async def reconcile(
 
     Servers of living owners, and those meant to run on, are left; orphans are stopped, all
     at once; rows that no process answers to are removed. Rows of other machines, and of
-    runners that are not here, are not touched. Safe beside other processes that start and
+    runners that are not here or fail, are not touched. Safe beside other processes that start and
     stop servers meanwhile.
     """
     # Runners first: a server found running had its row before its spawn, so that one without
     # a row afterwards has none.
-    found = {
-        (name, handle.server_id): handle
-        for name, runner in runners.items()
-        for handle in await runner.list_running()
-    }
+    work = _Work(registry, events, clock)
+    found: dict[tuple[str, str], ProcessHandle] = {}
+    sound: dict[str, ProcessRunner] = {}
+    for name, runner in runners.items():
+        try:
+            running = await runner.list_running()
+        except Exception as error:
+            work.runner_failed(name, error)
+            continue
+        sound[name] = runner
+        found |= {(name, handle.server_id): handle for handle in running}
     records = await registry.list()
     node = processes.identity().node
-    work = _Work(registry, events, clock)
     async with anyio.create_task_group() as stops:
         for record in records:
             listed = found.pop((record.runner, record.server_id), None)
-            runner = runners.get(record.runner)
-            if record.owner.node != node or runner is None:
+            answering = sound.get(record.runner)
+            if record.owner.node != node or answering is None:
                 continue
-            running = await _process_of(record, runner, listed)
-            match _verdict(record, running, processes):
+            try:
+                process = await _process_of(record, answering, listed)
+            except Exception as error:
+                work.runner_failed(record.runner, error)
+                continue
+            match _verdict(record, process, processes):
                 case Verdict.LEAVE:
                     work.left.append(record.server_id)
-                case Verdict.STOP if running is not None:
-                    stops.start_soon(work.stop, runner, running)
+                case Verdict.STOP if process is not None:
+                    stops.start_soon(work.stop, answering, process)
                 case _ if listed is not None:
                     # Its leader is dead; something that it started is not.
-                    stops.start_soon(work.stop, runner, listed)
+                    stops.start_soon(work.stop, answering, listed)
                 case _:
                     await registry.remove(record.server_id)
                     work.forgotten.append(record.server_id)
         for (name, server_id), handle in found.items():
             if await registry.get(server_id) is None:
-                stops.start_soon(work.stop, runners[name], handle)
+                stops.start_soon(work.stop, sound[name], handle)
     return Reconciliation(
         left=tuple(work.left),
         stopped=tuple(work.stopped),
@@ -117,6 +126,18 @@ class _Work:
         self.stopped: list[str] = []
         self.forgotten: list[str] = []
         self.failed: list[str] = []
+
+    def runner_failed(self, name: str, error: Exception) -> None:
+        """Tell of a runner that does not answer; those of the others are seen to all the same."""
+        reason = f"{type(error).__name__}: {error}"
+        self._events.emit(
+            AdapterFailed(
+                at=self._clock.now(),
+                group="gglib.process_runners",
+                adapter_name=name,
+                reason=reason,
+            )
+        )
 
     async def stop(self, runner: ProcessRunner, handle: ProcessHandle) -> None:
         """Stop an orphan and remove its row; one that survives must not save the others."""

@@ -8,9 +8,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from gglib.bootstrap import SystemClock
     from gglib.services.demo.tiny_gguf import tiny_gguf
     from gglib.testing.contexts import RecordingSink, make_context
     from gglib.testing.contracts.clock import ClockContract
+    from gglib.testing.contracts.device_inventory import DeviceInventoryContract
     from gglib.testing.contracts.engine import EngineContract
     from gglib.testing.contracts.event_sink import EventSinkContract
     from gglib.testing.contracts.model_catalog import ModelCatalogContract
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Behaviour",
     "ClockContract",
+    "DeviceInventoryContract",
     "EngineContract",
     "EventSinkContract",
     "FakeClock",
@@ -59,6 +62,7 @@ __all__ = [
     "RunnerKit",
     "ServerRegistryContract",
     "StubEngine",
+    "SystemClock",
     "make_context",
     "mock_gateway",
     "mock_library",
@@ -68,6 +72,7 @@ __all__ = [
 _PLACES = {
     "Behaviour": "gglib.testing.contracts.process_runner",
     "ClockContract": "gglib.testing.contracts.clock",
+    "DeviceInventoryContract": "gglib.testing.contracts.device_inventory",
     "EngineContract": "gglib.testing.contracts.engine",
     "EventSinkContract": "gglib.testing.contracts.event_sink",
     "FakeClock": "gglib_adapters.runners.mock",
@@ -91,6 +96,7 @@ _PLACES = {
     "RunnerKit": "gglib.testing.contracts.process_runner",
     "ServerRegistryContract": "gglib.testing.contracts.server_registry",
     "StubEngine": "gglib.testing.stub_engine",
+    "SystemClock": "gglib.bootstrap",
     "make_context": "gglib.testing.contexts",
     "mock_gateway": "gglib.testing.mocked_gateway",
     "mock_library": "gglib.testing.mocked_library",

@@ -16,8 +16,8 @@ from gglib.ports.event_sink import EventSink
 from gglib.ports.model_catalog import ModelCatalog
 from gglib.settings import GatewaySettings, Settings
 from gglib.testing.mock_parts import MockModelSource
-from gglib.testing.mocked_library import mock_adapters
-from gglib_adapters.runners.mock import MockRunner
+from gglib.testing.mocked_library import check_unused, mock_adapters
+from gglib_adapters.runners.mock import FakeClock, MockRunner
 
 __all__ = ["MockGateway", "mock_gateway"]
 
@@ -72,14 +72,15 @@ def mock_gateway(
 ) -> Iterator[MockGateway]:
     """Serve on a free port of loopback for the block; at its end requests in flight are cut.
 
-    ``runner`` must have sockets, and the machine's clock: clients wait in real time.
-    ``settings`` are keys of ``[gateway]``, such as ``api_keys``.
+    ``runner`` must have sockets, the machine's clock (clients wait in real time), and no other
+    gateway or library. ``settings`` are keys of ``[gateway]``, such as ``api_keys``.
 
     Raises:
-        ValueError: ``runner`` has no sockets.
+        ValueError: ``runner`` is not of that kind.
     """
-    if not runner.sockets:
+    if not runner.sockets or isinstance(runner.clock, FakeClock):
         raise ValueError("a gateway needs MockRunner(sockets=True, clock=SystemClock())")
+    check_unused(runner)
     chosen = GatewaySettings(**{"port": 0, "shutdown_timeout_s": 0.0, **settings})
     given = mock_adapters(runner)
     assert isinstance(given.catalog, ModelCatalog)
@@ -89,5 +90,12 @@ def mock_gateway(
         clock=runner.clock,
         given=given,
     )
-    with start_blocking_portal() as portal, portal.wrap_async_context_manager(opened) as gateway:
-        yield MockGateway(gateway, given.catalog, runner, portal)
+    with start_blocking_portal() as portal:
+        manager = portal.wrap_async_context_manager(opened)
+        gateway = manager.__enter__()
+        try:
+            yield MockGateway(gateway, given.catalog, runner, portal)
+        finally:
+            portal.call(gateway.cut)
+            # Without the block's error, which the gateway's task groups would wrap.
+            manager.__exit__(None, None, None)

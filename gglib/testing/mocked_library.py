@@ -15,7 +15,18 @@ from gglib.testing.mock_parts import MockEngine, MockModelSource
 from gglib_adapters.catalog.memory import MemoryModelCatalog, MemoryServerRegistry
 from gglib_adapters.runners.mock import MockRunner
 
-__all__ = ["mock_adapters", "mock_library"]
+__all__ = ["check_unused", "mock_adapters", "mock_library"]
+
+
+def check_unused(runner: MockRunner) -> None:
+    """Raise ``ValueError`` if servers of ``runner`` run: another library or gateway has it.
+
+    Whoever opens on it next would stop them as orphans, having no record of them.
+    """
+    if runner.running:
+        raise ValueError(
+            "servers of this MockRunner run: a library or gateway has it; give each one its own"
+        )
 
 
 def mock_adapters(runner: MockRunner) -> GivenAdapters:
@@ -36,7 +47,11 @@ async def mock_library(
     """Open a library whose servers are ``runner``'s, on its clock, for the block.
 
     Any path is a model; neither the environment nor a configuration file is read.
+
+    Raises:
+        ValueError: another library or gateway has the runner.
     """
+    check_unused(runner)
     async with hold_library(
         Settings(data_dir=data_dir),
         events=events or SilentSink(),

@@ -47,10 +47,20 @@ def mock_runner(request: pytest.FixtureRequest, gglib_clock: Clock) -> Iterator[
 
 @pytest.fixture
 async def gglib_lib(
-    anyio_backend: object, mock_runner: MockRunner, tmp_path: Path
+    request: pytest.FixtureRequest,
+    anyio_backend: object,
+    mock_runner: MockRunner,
+    tmp_path: Path,
 ) -> AsyncIterator[Library]:
     """Open the library over ``mock_runner``, for tests that anyio runs."""
     del anyio_backend
+    if type(request.node).__module__.startswith("pytest_asyncio"):
+        pytest.fail(
+            "gglib_lib lives in anyio's event loop, and pytest-asyncio runs this test in another: "
+            "mark it with pytest.mark.anyio, or open gglib.testing.mock_library() in the test"
+        )
+    if _has_gateway(request):
+        pytest.fail("gglib_lib and gglib_gateway would share one mock_runner: use one of them")
     from gglib.testing import mock_library
 
     async with mock_library(tmp_path / "gglib", mock_runner) as library:

@@ -21,7 +21,7 @@ from gglib.settings import load_settings
 
 RUNS = 20
 MODELS = 1000
-LIMITS = {"gglib --version": 8.0, f"gglib model list ({MODELS} models)": 55.0}
+LIMITS = {"import gglib": 3.0, "gglib --version": 8.0, f"gglib model list ({MODELS} models)": 55.0}
 
 
 async def fill(data_dir: Path) -> None:
@@ -74,6 +74,7 @@ def main() -> int:
         medians = median_s(
             {
                 "python -c pass": [sys.executable, "-c", "pass"],
+                "import gglib": [sys.executable, "-c", "import gglib"],
                 "gglib --version": [gglib, "--version"],
                 f"gglib model list ({MODELS} models)": listing,
             }

@@ -27,11 +27,13 @@ from gglib.domain.ownership import ServerRecord
 from gglib.errors import EngineCannot, ModelFileMissing
 from gglib.ports.clock import Clock
 from gglib.ports.context import AdapterContext
+from gglib.ports.device_inventory import Device, DeviceInventory, DeviceSurvey
 from gglib.ports.engine import Engine, EngineCapabilities, EngineProbe
 from gglib.ports.event_sink import EventSink
 from gglib.ports.model_source import LocatedModel
 from gglib.testing import (
     ClockContract,
+    DeviceInventoryContract,
     EngineContract,
     EventSinkContract,
     MemoryModelCatalog,
@@ -470,6 +472,60 @@ class TakesZombiesForAlive(PsutilProcessTable):
         return super().is_alive(node, pid, process_started_at)
 
 
+class AddsUpProcesses(PsutilProcessTable):
+    """Takes every process's pages for its own."""
+
+    def memory_bytes(self, pid: int) -> int | None:
+        found = super().memory_bytes(pid)
+        if found is None:
+            return None
+        process = psutil.Process(pid)
+        return sum(each.memory_info().rss for each in (process, *process.children(recursive=True)))
+
+
+class ForgetsChildren(PsutilProcessTable):
+    """Looks at one process."""
+
+    def memory_bytes(self, pid: int) -> int | None:
+        found = super().memory_bytes(pid)
+        return None if found is None else int(psutil.Process(pid).memory_info().rss)
+
+
+class DividesSharedPages(PsutilProcessTable):
+    """Takes a process's share of what others have mapped too."""
+
+    def memory_bytes(self, pid: int) -> int | None:
+        if super().memory_bytes(pid) is None:
+            return None
+        process = psutil.Process(pid)
+        family = (process, *process.children(recursive=True))
+        return sum(int(each.memory_full_info().pss) for each in family)
+
+
+class TestAddsUpProcesses(ProcessTableContract):
+    backends: Sequence[Backend] = ("asyncio",)
+
+    @pytest.fixture
+    def open_process_table(self) -> Opener:
+        return opener(AddsUpProcesses)
+
+
+class TestForgetsChildren(ProcessTableContract):
+    backends: Sequence[Backend] = ("asyncio",)
+
+    @pytest.fixture
+    def open_process_table(self) -> Opener:
+        return opener(ForgetsChildren)
+
+
+class TestDividesSharedPages(ProcessTableContract):
+    backends: Sequence[Backend] = ("asyncio",)
+
+    @pytest.fixture
+    def open_process_table(self) -> Opener:
+        return opener(DividesSharedPages)
+
+
 class TestLooksAtPidsOnly(ProcessTableContract):
     backends: Sequence[Backend] = ("asyncio",)
 
@@ -484,3 +540,117 @@ class TestTakesZombiesForAlive(ProcessTableContract):
     @pytest.fixture
     def open_process_table(self) -> Opener:
         return opener(TakesZombiesForAlive)
+
+
+# Device inventories
+
+
+class SoundInventory(DeviceInventory):
+    """A machine with a GPU, on paper."""
+
+    surveys = 0
+
+    async def survey(self) -> DeviceSurvey:
+        self.surveys += 1
+        await anyio.lowlevel.checkpoint()
+        return DeviceSurvey(devices=self.found())
+
+    def found(self) -> list[Device]:
+        return [self.device("cpu", "cpu"), self.device("cuda0", "cuda")]
+
+    def device(self, name: str, kind: str, total_bytes: int = 8 * 2**30) -> Device:
+        return Device(name=name, kind=kind, total_bytes=total_bytes, free_bytes=total_bytes // 2)
+
+
+class TellsMebibytes(SoundInventory):
+    """Counts what the driver counts."""
+
+    def device(self, name: str, kind: str, total_bytes: int = 8 * 2**10) -> Device:
+        return super().device(name, kind, total_bytes)
+
+
+class PutsGpusFirst(SoundInventory):
+    """The fastest memory first."""
+
+    def found(self) -> list[Device]:
+        return list(reversed(super().found()))
+
+
+class CallsAllGpusAlike(SoundInventory):
+    """Two of one kind have one name."""
+
+    def found(self) -> list[Device]:
+        return [*super().found(), self.device("cuda0", "cuda")]
+
+
+class CountsSurveys(SoundInventory):
+    """A number that moves."""
+
+    def found(self) -> list[Device]:
+        return [self.device("cpu", "cpu"), self.device(f"cuda{self.surveys}", "cuda")]
+
+
+class WaitsForItsDriver(SoundInventory):
+    """In the event loop."""
+
+    def found(self) -> list[Device]:
+        time.sleep(0.02)
+        return super().found()
+
+
+class BreaksWhenCancelled(SoundInventory):
+    """What was cut off is never looked at again."""
+
+    cut = False
+
+    async def survey(self) -> DeviceSurvey:
+        try:
+            found = await super().survey()
+        except BaseException:
+            self.cut = True
+            raise
+        return DeviceSurvey(devices=found.devices[:1]) if self.cut else found
+
+
+class InventoryKit(DeviceInventoryContract):
+    """The contract on ``kind``."""
+
+    __test__ = False
+    backends: Sequence[Backend] = ("asyncio",)
+    kind: ClassVar[type[SoundInventory]]
+
+    def __init_subclass__(cls) -> None:
+        cls.__test__ = True
+
+    @pytest.fixture
+    def open_inventory(self) -> Opener:
+        return opener(self.kind)
+
+
+class TestSoundInventory(InventoryKit):
+    kind = SoundInventory
+
+
+class TestTellsMebibytes(InventoryKit):
+    kind = TellsMebibytes
+
+
+class TestPutsGpusFirst(InventoryKit):
+    kind = PutsGpusFirst
+
+
+class TestCallsAllGpusAlike(InventoryKit):
+    kind = CallsAllGpusAlike
+
+
+class TestCountsSurveys(InventoryKit):
+    kind = CountsSurveys
+
+
+class TestWaitsForItsDriver(InventoryKit):
+    longest_hold_s = 0.01
+    kind = WaitsForItsDriver
+
+
+class TestBreaksWhenCancelled(InventoryKit):
+    kind = BreaksWhenCancelled

@@ -48,6 +48,19 @@ FOUND_BY = {
     "TestWaitsForItsDisk": {"test_event_loop_is_not_held_up"},
     "TestLooksAtPidsOnly": {"test_other_process_with_the_same_pid_is_not_meant"},
     "TestTakesZombiesForAlive": {"test_child_is_alive_until_it_dies"},
+    "TestAddsUpProcesses": {"test_file_that_two_processes_have_mapped_counts_once"},
+    "TestForgetsChildren": {"test_memory_of_descendants_counts"},
+    "TestDividesSharedPages": {"test_file_that_strangers_have_mapped_counts_in_full"},
+    "TestSoundInventory": set(),
+    "TestTellsMebibytes": {"test_sizes_are_bytes"},
+    "TestPutsGpusFirst": {"test_the_machines_own_memory_comes_first"},
+    "TestCallsAllGpusAlike": {"test_device_names_differ"},
+    "TestCountsSurveys": {
+        "test_device_keeps_its_name",
+        "test_cancelled_survey_does_no_harm",
+    },
+    "TestWaitsForItsDriver": {"test_event_loop_is_not_held_up"},
+    "TestBreaksWhenCancelled": {"test_cancelled_survey_does_no_harm"},
 }
 
 

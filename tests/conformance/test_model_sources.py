@@ -39,6 +39,8 @@ class TestFileSource(ModelSourceContract):
             architecture="llama",
             quantization="F32",
             parameters=1,
+            input_bytes=4,
+            output_bytes=0,
             capabilities=[Capability.COMPLETION],
         )
         return KnownModel(reference=str(path), size_bytes=path.stat().st_size, facts=facts)

@@ -94,7 +94,6 @@ class Reader:
             "HOME": str(self.folder),
             "GGLIB_HOME": str(self.home),
             "PYTHONPATH": str(self.site),
-            "PYTHONPYCACHEPREFIX": str(self.folder / "bytecode"),
         }
         done = subprocess.run(
             words,

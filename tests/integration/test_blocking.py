@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import inspect
 import math
+import random
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -20,6 +23,7 @@ from gglib.blocking import BlockingLibrary
 from gglib.bootstrap import SystemClock
 from gglib.errors import ModelNotFound, StartFailed
 from gglib.library import Library, open_library
+from gglib.ports import Event, EventSink
 from gglib.services.models import ModelService
 from gglib.testing import (
     MemoryModelCatalog,
@@ -160,3 +164,133 @@ def test_blocking_face_has_all_that_the_async_one_has() -> None:
     for name in asynchronous - {"refresh", "watch"}:
         assert f"self.{name} = " in inspect.getsource(gglib.blocking.BlockingModels)
     assert inspect.signature(gglib.blocking.open) == inspect.signature(open_library)
+
+
+def test_library_closes_what_is_still_open(tmp_path: Path, runner: MockRunner) -> None:
+    """A block of another thread, and one that nobody leaves: neither holds up the end."""
+    inside, go_on = threading.Event(), threading.Event()
+    left: list[str] = []
+
+    def serve(lib: BlockingLibrary) -> None:
+        with lib.serve("qwen"):
+            inside.set()
+            go_on.wait()
+        left.append("left")
+
+    with opened(tmp_path, runner) as lib:
+        lib.models.add("qwen.gguf")
+        thread = threading.Thread(target=serve, args=(lib,))
+        thread.start()
+        inside.wait()
+        forgotten = lib.serve("qwen")
+        forgotten.__enter__()
+    assert runner.called == ["start qwen"] * 2 + ["stop qwen"] * 2
+    go_on.set()
+    thread.join()
+    assert left == ["left"]
+
+
+def test_closed_library_says_so(tmp_path: Path, runner: MockRunner) -> None:
+    """By every use; and a block is good for one time."""
+    with opened(tmp_path, runner) as lib:
+        lib.models.add("qwen.gguf")
+        block = lib.serve("qwen")
+        with block:
+            pass
+        with pytest.raises(RuntimeError, match="entered before"), block:
+            raise AssertionError
+    for use in (lib.models.list, lambda: lib.servers, lambda: lib.serve("qwen").__enter__()):
+        with pytest.raises(RuntimeError, match="the library is closed"):
+            use()
+
+
+def test_library_cannot_wait_for_itself(tmp_path: Path, runner: MockRunner) -> None:
+    """An event sink runs in the library's own thread."""
+    said: list[str] = []
+
+    class Asking(EventSink):
+        def emit(self, event: Event) -> None:
+            try:
+                lib.models.list()
+            except RuntimeError as error:
+                said.append(str(error))
+
+    with gglib.blocking.open(
+        tmp_path / "data", runner=runner, source=MockModelSource(), events=Asking()
+    ) as lib:
+        lib.models.add("qwen.gguf")
+    assert "own thread" in said[0]
+
+
+def test_stop_iteration_comes_as_itself(tmp_path: Path, runner: MockRunner) -> None:
+    """What no coroutine can raise."""
+    with opened(tmp_path, runner) as lib:
+        lib.models.add("qwen.gguf")
+        with pytest.raises(StopIteration):
+            with lib.serve("qwen"):
+                next(iter([]))
+    assert runner.called == ["start qwen", "stop qwen"]
+
+
+def test_second_interrupt_does_not_wait_for_a_slow_stop(tmp_path: Path, runner: MockRunner) -> None:
+    """The first one waits until the server is gone; the library's end sees to the rest."""
+    runner.script("qwen", MockScript(stop_delay_s=1.0))
+    main = threading.main_thread().ident or 0
+
+    def interrupt_twice() -> None:
+        for _ in range(2):
+            while runner.called[-1] != "stop qwen":
+                time.sleep(0.001)
+            time.sleep(0.1)
+            signal.pthread_kill(main, signal.SIGINT)
+
+    with opened(tmp_path, runner) as lib:
+        lib.models.add("qwen.gguf")
+        began = time.monotonic()
+        interrupter = threading.Thread(target=interrupt_twice)
+        with pytest.raises(KeyboardInterrupt):
+            with lib.serve("qwen"):
+                interrupter.start()
+        assert time.monotonic() - began < 0.9
+        interrupter.join()
+    assert runner.called == ["start qwen", "stop qwen"]
+
+
+@pytest.mark.soak
+def test_interrupts_at_any_moment_leave_nothing(tmp_path: Path, runner: MockRunner) -> None:
+    """Three hundred of them."""
+    chance = random.Random(1)
+    main = threading.main_thread().ident or 0
+    with opened(tmp_path, runner) as lib:
+        lib.models.add("qwen.gguf")
+        for _ in range(300):
+            delay_s = chance.uniform(0, 0.02)
+            interrupter = threading.Timer(delay_s, lambda: signal.pthread_kill(main, signal.SIGINT))
+            interrupter.start()
+            with suppress(KeyboardInterrupt):
+                with lib.serve("qwen"):
+                    pass
+            with suppress(KeyboardInterrupt):
+                interrupter.join()
+                time.sleep(0.03)
+    assert runner.called.count("start qwen") == runner.called.count("stop qwen")
+
+
+def test_library_that_nobody_leaves_is_left_at_the_end_of_the_program(tmp_path: Path) -> None:
+    """As a notebook does it; the interpreter ends, and the server with it."""
+    program = (
+        "import sys, gglib.blocking\n"
+        "from gglib.bootstrap import SystemClock\n"
+        "from gglib.testing import MockModelSource, MockEngine, MockRunner\n"
+        "runner = MockRunner(clock=SystemClock())\n"
+        "import atexit; atexit.register(lambda: print(runner.called))\n"
+        "manager = gglib.blocking.open(sys.argv[1], runner=runner, engine=MockEngine(),\n"
+        "                              source=MockModelSource())\n"
+        "lib = manager.__enter__()\n"
+        "lib.models.add('qwen.gguf')\n"
+        "lib.serve('qwen').__enter__()\n"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "data")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.strip() == "['start qwen', 'stop qwen']"

@@ -37,7 +37,7 @@ ERROR_FIELDS: dict[str, Any] = {
     "found": "0099",
     "group": "gglib.engines",
     "holder": "somebody",
-    "known_sources": ("zoo", "hub"),
+    "known_sources": ("hub", "zoo"),
     "limit": 256,
     "line": 12,
     "log_tail": ("first line", "last line", "  "),

@@ -25,7 +25,9 @@ from gglib.errors import (
     ModelFileMissing,
     StartFailed,
 )
+from gglib.given import GivenAdapters
 from gglib.plugins import ENGINES, MODEL_SOURCES, PROCESS_RUNNERS
+from gglib.ports.device_inventory import DeviceInventory, DeviceSurvey
 from gglib.settings import Settings, load_settings
 from gglib.testing.contexts import RecordingSink
 
@@ -447,3 +449,19 @@ async def test_clock_is_the_machines() -> None:
     await clock.sleep(0)
     assert clock.monotonic() >= before
     assert clock.now() > 1_700_000_000
+
+
+async def test_devices_are_this_machines_or_the_given(tmp_path: Path) -> None:
+    """By its entry point, or in its place an instance."""
+
+    class Paper(DeviceInventory):
+        async def survey(self) -> DeviceSurvey:
+            return DeviceSurvey()
+
+    paper = Paper()
+    async with compose(settings_of(tmp_path), events=RecordingSink()) as parts:
+        survey = await (await parts.devices()).survey()
+        assert survey.cpu is not None
+    given = GivenAdapters(devices=paper)
+    async with compose(settings_of(tmp_path), events=RecordingSink(), given=given) as parts:
+        assert await parts.devices() is paper

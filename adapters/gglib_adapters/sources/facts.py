@@ -8,7 +8,15 @@ from collections.abc import Mapping
 from gglib.domain.model import Capability, ModelFacts
 from gglib_adapters.sources.bounded_reader import MalformedFile
 from gglib_adapters.sources.ggml_types import quantization_label
-from gglib_adapters.sources.gguf_header import GgufHeader, GgufTensors, GgufValue, SkippedArray
+from gglib_adapters.sources.gguf_header import (
+    INPUT,
+    OUTPUT,
+    GgufHeader,
+    GgufTensors,
+    GgufValue,
+    SkippedArray,
+)
+from gglib_adapters.sources.memory_facts import count_of, memory_facts
 
 __all__ = ["facts_of"]
 
@@ -67,12 +75,14 @@ def facts_of(header: GgufHeader, *shards: GgufTensors) -> ModelFacts:
     if not any(part.names for part in tensors):
         raise MalformedFile("it has no tensors: a vocabulary, not a model")
     bytes_by_type: dict[int, int] = {}
+    ends: dict[str, int] = {}
     for part in tensors:
+        ends.update(part.bytes_by_name)
         for kind, size in part.bytes_by_type.items():
             bytes_by_type[kind] = bytes_by_type.get(kind, 0) + size
 
     def number(key: str) -> int | None:
-        return _number(metadata.get(f"{architecture}.{key}"))
+        return count_of(metadata.get(f"{architecture}.{key}"))
 
     heads = number("attention.head_count")
     template = _text(metadata.get("tokenizer.chat_template"))
@@ -93,6 +103,9 @@ def facts_of(header: GgufHeader, *shards: GgufTensors) -> ModelFacts:
         capabilities=_capabilities(
             architecture, metadata, [name for part in tensors for name in part.names], template
         ),
+        input_bytes=ends.get(INPUT),
+        output_bytes=ends.get(OUTPUT, 0) if INPUT in ends else None,
+        **memory_facts(architecture, metadata),
     )
 
 
@@ -123,20 +136,11 @@ def _capabilities(
             found.add(Capability.TOOLS)
         if _REASONING.search(template):
             found.add(Capability.REASONING)
-    if _number(metadata.get(f"{architecture}.nextn_predict_layers")) or any(
+    if count_of(metadata.get(f"{architecture}.nextn_predict_layers")) or any(
         ".nextn." in name for name in names
     ):
         found.add(Capability.MTP)
     return frozenset(found)
-
-
-def _number(value: GgufValue | None) -> int | None:
-    """Return a count, or ``None`` for anything that is not one."""
-    if isinstance(value, tuple):
-        value = max((item for item in value if isinstance(item, int)), default=None)
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= _MAX_INT:
-        return None
-    return value
 
 
 def _count(value: GgufValue | None) -> int | None:

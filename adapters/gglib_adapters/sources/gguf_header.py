@@ -12,7 +12,19 @@ import attrs
 from gglib_adapters.sources.bounded_reader import BoundedReader, MalformedFile, open_bounded
 from gglib_adapters.sources.ggml_types import GGML_TYPES
 
-__all__ = ["GgufHeader", "GgufTensors", "GgufValue", "SkippedArray", "read_gguf_header"]
+__all__ = [
+    "END_TENSORS",
+    "INPUT",
+    "OUTPUT",
+    "GgufHeader",
+    "GgufTensors",
+    "GgufValue",
+    "SkippedArray",
+    "read_gguf_header",
+]
+
+#: The token embeddings, and the output layer's weights. Source: gguf 0.19.0, TENSOR_NAMES.
+END_TENSORS = (INPUT, OUTPUT) = ("token_embd.weight", "output.weight")
 
 _STRING, _ARRAY, _BOOL = 8, 9, 7
 _NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "B", 10: "Q", 11: "q",
@@ -50,6 +62,8 @@ class GgufTensors:
     elements: int = 0
     bytes_by_type: Mapping[int, int] = MappingProxyType({})
     """Sizes by ggml type; types unknown here count one byte per element."""
+    bytes_by_name: Mapping[str, int] = MappingProxyType({})
+    """Sizes of the tensors at both ends of a model: ``END_TENSORS``."""
 
 
 @attrs.frozen(kw_only=True)
@@ -205,6 +219,7 @@ class _Parser:
     def _read_tensors(self, count: int) -> GgufTensors:
         reader = self._reader
         names, bytes_by_type = [], dict[int, int]()
+        ends = dict[str, int]()
         elements, end, last = 0, 0, ""
         for _ in range(count):
             name = self._name("a tensor's name")
@@ -215,6 +230,8 @@ class _Parser:
             kind, offset = self._type(), reader.length()
             size, size_bytes = _tensor_size(name, shape, kind)
             names.append(name)
+            if name in END_TENSORS:
+                ends[name] = size_bytes
             elements += size
             bytes_by_type[kind] = bytes_by_type.get(kind, 0) + size_bytes
             if offset + size_bytes > end and kind in GGML_TYPES:
@@ -226,7 +243,10 @@ class _Parser:
                 f"the file at byte {reader.size}; fetch it again"
             )
         return GgufTensors(
-            names=tuple(names), elements=elements, bytes_by_type=MappingProxyType(bytes_by_type)
+            names=tuple(names),
+            elements=elements,
+            bytes_by_type=MappingProxyType(bytes_by_type),
+            bytes_by_name=MappingProxyType(ends),
         )
 
 

@@ -61,6 +61,32 @@ class Child:
         os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
 
 
+#: Says "ready" when it, and a child of its own if it is to have one, have their memory: pages
+#: of their own, or those of a file, which both map.
+_EATER = """
+import mmap, os, sys
+megabytes, path, children = int(sys.argv[1]), sys.argv[2], sys.argv[3] == "child"
+read, write = os.pipe()
+child = os.fork() if children else None
+size = megabytes << 20
+if path:
+    with open(path, "rb") as file:
+        held = mmap.mmap(file.fileno(), size, prot=mmap.PROT_READ)
+    total = sum(held[offset] for offset in range(0, size, 4096))
+else:
+    held = b"x" * size
+if child == 0:
+    os.write(write, b"1")
+else:
+    if children:
+        os.read(read, 1)
+    print("ready", flush=True)
+sys.stdin.read()
+"""
+
+_MIB = 2**20
+
+
 class ProcessTableContract(Contract):
     """What every process table keeps. It starts real processes, and needs POSIX.
 
@@ -72,6 +98,9 @@ class ProcessTableContract(Contract):
             def open_process_table(self):
                 return open_my_table
     """
+
+    knows_memory: bool = True
+    """Whether ``memory_bytes`` can tell; a table that cannot says ``None``."""
 
     longest_look_s: float = 0.01
     """How long ``is_alive`` may take at the most, in the mean of many."""
@@ -302,3 +331,98 @@ class ProcessTableContract(Contract):
                 port = one.getsockname()[1]
                 holder = await anyio.to_thread.run_sync(table.holder_of_port, port)
                 assert holder is None, f"nobody listens on TCP {port}: {one}"
+
+    # How much memory it has
+
+    @pytest.fixture
+    def start_eater(self) -> Iterator[Callable[..., int]]:
+        """Return a function that starts a process with memory, and returns its pid."""
+        started: list[subprocess.Popen[str]] = []
+
+        def start(megabytes: int, *, file: Path | None = None, child: bool = False) -> int:
+            arguments = [str(megabytes), str(file or ""), "child" if child else ""]
+            process = subprocess.Popen(
+                [sys.executable, "-S", "-c", _EATER, *arguments],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            started.append(process)
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            return process.pid
+
+        yield start
+        for process in started:
+            process.communicate()
+
+    async def memory_of(self, table: ProcessTable, pid: int) -> int:
+        """Return a process's memory, as its users ask for it."""
+        if not self.knows_memory:
+            pytest.skip("knows_memory = False: this table cannot tell")
+        found = await anyio.to_thread.run_sync(table.memory_bytes, pid)
+        assert isinstance(found, int), "memory_bytes() of a running process must be a number"
+        return found
+
+    async def test_memory_of_a_process_is_in_bytes(
+        self, table: ProcessTable, start_eater: Callable[..., int]
+    ) -> None:
+        """What it has taken, and not much beside."""
+        found = await self.memory_of(table, start_eater(64))
+
+        assert 64 * _MIB <= found <= 128 * _MIB, f"64 MiB and an interpreter, not {found} bytes"
+
+    async def test_memory_of_descendants_counts(
+        self, table: ProcessTable, start_eater: Callable[..., int]
+    ) -> None:
+        """An engine may be behind a script."""
+        found = await self.memory_of(table, start_eater(64, child=True))
+
+        assert 128 * _MIB <= found <= 192 * _MIB, (
+            f"64 MiB in a process and 64 MiB in its child, not {found} bytes"
+        )
+
+    async def test_file_that_two_processes_have_mapped_counts_once(
+        self, table: ProcessTable, start_eater: Callable[..., int], tmp_path: Path
+    ) -> None:
+        """Their pages are the same memory."""
+        file = tmp_path / "mapped"
+        file.write_bytes(bytes(64 * _MIB))
+        found = await self.memory_of(table, start_eater(64, file=file, child=True))
+
+        assert 64 * _MIB <= found <= 120 * _MIB, (
+            f"64 MiB of a file that two processes have mapped, not {found} bytes"
+        )
+
+    async def test_file_that_strangers_have_mapped_counts_in_full(
+        self, table: ProcessTable, start_eater: Callable[..., int], tmp_path: Path
+    ) -> None:
+        """It must fit, whoever else has it."""
+        file = tmp_path / "mapped"
+        file.write_bytes(bytes(64 * _MIB))
+        pids = [start_eater(64, file=file) for _ in range(2)]
+
+        for pid in pids:
+            assert await self.memory_of(table, pid) >= 64 * _MIB, (
+                "pages that another process has mapped too must count in full"
+            )
+
+    @pytest.mark.parametrize("pid", [-1, 0, 2**22 + 1, 2**31, 2**63])
+    async def test_process_that_is_not_there_has_no_memory(
+        self, table: ProcessTable, pid: int
+    ) -> None:
+        """Whatever the number."""
+        found = await anyio.to_thread.run_sync(table.memory_bytes, pid)
+
+        assert found is None, f"there is no process {pid}"
+
+    async def test_process_that_has_died_has_no_memory(
+        self, table: ProcessTable, start_child: Callable[..., Child]
+    ) -> None:
+        """Not as a zombie either."""
+        child = start_child()
+        child.die()
+
+        assert await anyio.to_thread.run_sync(table.memory_bytes, child.pid) is None, (
+            "a zombie has no memory"
+        )

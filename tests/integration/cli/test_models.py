@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -111,3 +112,30 @@ def test_declared_model_hides_the_row_of_its_name(home: Home, tiny: Path) -> Non
     assert declared["paths"] == [str(home.path / "other.gguf")]
     (home.path / "gglib.toml").unlink()
     assert home.json("model", "list") == [row]
+
+
+def test_fit_is_told_in_one_line(home: Home, tiny: Path) -> None:
+    """What is needed, free, and for what; as JSON with every part."""
+    home.run("model", "add", str(tiny))
+    done = home.run("model", "fit", "tiny", "--gpu-layers", "0")
+    assert done.returncode == 0
+    assert re.fullmatch(r"[\d.]+ GiB of [\d.]+ free, 3/3 layers, ctx 2048\n", done.stdout), (
+        done.stdout
+    )
+    found = home.json("model", "fit", "tiny", "--context-size", "512", "--parallel", "1")
+    assert (found["fits"], found["context_size"], found["slots"]) == (True, 512, 1)
+    device = found["devices"][0]
+    parts = ("weights", "kv", "compute", "other")
+    assert device["needed_bytes"] == sum(device[f"{part}_bytes"] for part in parts)
+
+
+def test_model_that_does_not_fit_is_status_1_with_a_way_out(home: Home, tiny: Path) -> None:
+    """The largest context that would."""
+    home.run("model", "add", str(tiny))
+    done = home.run("model", "fit", "tiny", "--context-size", "99999999999", "--gpu-layers", "0")
+    assert done.returncode == 1
+    assert re.match(r"does not fit: .* ctx 99999999999; ctx \d+ would\n", done.stdout)
+    missing = home.run("model", "fit", "nope")
+    assert (missing.returncode, len(missing.stderr.splitlines())) == (3, 1)
+    wrong = home.run("model", "fit", "tiny", "--context-size", "0")
+    assert (wrong.returncode, "context_size is 0" in wrong.stderr) == (2, True)

@@ -23,7 +23,6 @@ from support.servers import (
 )
 
 from gglib.domain.config import ServerConfig
-from gglib.domain.handle import ProcessHandle
 from gglib.errors import (
     ConfigurationError,
     EngineNotFound,
@@ -108,33 +107,6 @@ async def test_engine_with_its_own_health_path_is_asked_there(data_dir: Path) ->
         await runner.stop(handle)
 
 
-async def test_second_stop_raises_not_running(data_dir: Path) -> None:
-    """A stopped server cannot be stopped again."""
-    async with open_local_runner(local_context(data_dir, StubEngine())) as runner:
-        handle = await runner.start(stub_config())
-        await runner.stop(handle)
-        with pytest.raises(NotRunning):
-            await runner.stop(handle)
-
-
-async def test_concurrent_stops_both_return(data_dir: Path) -> None:
-    """Two who stop the same server wait for the same end."""
-    async with open_local_runner(local_context(data_dir, StubEngine())) as runner:
-        handle = await runner.start(stub_config())
-        async with anyio.create_task_group() as stops:
-            stops.start_soon(runner.stop, handle)
-            stops.start_soon(runner.stop, handle)
-        assert not lives(handle.pid or 0)
-
-
-async def test_stop_while_starting_ends_the_server(data_dir: Path) -> None:
-    """A server that has not begun to listen is stopped like any other."""
-    async with open_local_runner(local_context(data_dir, StubEngine(listen=False))) as runner:
-        handle = await runner.start(stub_config())
-        await runner.stop(handle)
-        assert processes_of(data_dir) == []
-
-
 async def test_start_cancelled_during_the_spawn_leaves_nothing(data_dir: Path) -> None:
     """The cancelled call returns when what it had begun is gone."""
     engine = StubEngine()
@@ -188,22 +160,6 @@ async def test_server_that_ignores_sigterm_is_killed_after_the_grace(data_dir: P
         assert not port_answers(handle.port)
 
 
-async def test_grandchildren_end_with_their_server(data_dir: Path) -> None:
-    """In its group, in a session of their own, adopted by init, or deaf: all are ended."""
-    kinds = ["group", "session", "orphan", "deaf"]
-    engine = StubEngine(children=kinds)
-    async with open_local_runner(local_context(data_dir, engine, stop_grace_s=0.2)) as runner:
-        handle = await runner.start(stub_config())
-        await until_ready(runner, handle)
-        pids = await child_pids(runner, handle)
-        assert [True] * len(kinds) == [lives(pid) for pid in pids]
-        assert [handle] == await runner.list_running()
-
-        await runner.stop(handle)
-
-        assert [False] * len(kinds) == [lives(pid) for pid in pids]
-
-
 async def test_grandchildren_of_a_killed_server_are_cleared_up(data_dir: Path) -> None:
     """When a leader dies by itself nothing it started stays behind."""
     engine = StubEngine(children=["group", "session", "orphan", "deaf"])
@@ -216,27 +172,6 @@ async def test_grandchildren_of_a_killed_server_are_cleared_up(data_dir: Path) -
         with pytest.raises(NotRunning):
             await runner.stop(handle)
         assert [lives(pid) for pid in pids] == [False] * 4
-
-
-async def test_ten_servers_at_once_start_and_stop(data_dir: Path) -> None:
-    """Starts and stops of different servers do not disturb each other."""
-    async with open_local_runner(local_context(data_dir, StubEngine())) as runner:
-        handles: list[ProcessHandle] = []
-
-        async def start(number: int) -> None:
-            handle = await runner.start(stub_config(f"model-{number}"))
-            handles.append(handle)
-            await until_ready(runner, handle)
-
-        async with anyio.create_task_group() as starts:
-            for number in range(10):
-                starts.start_soon(start, number)
-        assert len({handle.port for handle in handles}) == 10
-        assert {h.server_id for h in handles} == {h.server_id for h in await runner.list_running()}
-        async with anyio.create_task_group() as stops:
-            for handle in handles:
-                stops.start_soon(runner.stop, handle)
-        assert processes_of(data_dir) == []
 
 
 async def test_program_that_cannot_be_executed_fails_the_start(data_dir: Path) -> None:

@@ -80,26 +80,6 @@ async def test_output_is_kept_after_the_end_and_private(data_dir: Path) -> None:
     assert stat.S_IMODE(next(folder.iterdir()).stat().st_mode) == 0o600
 
 
-async def test_followed_output_ends_with_the_server(data_dir: Path) -> None:
-    """New lines arrive as they are written, the last ones included; then the stream ends."""
-    async with open_local_runner(context(data_dir, StubEngine())) as runner:
-        handle = await runner.start(config())
-        await line_with(runner, handle, "ready at")
-        seen: list[str] = []
-
-        async def follow() -> None:
-            async for line in runner.logs(handle, tail=20, follow=True):
-                seen.append(line)
-                if line == "two":
-                    await runner.stop(handle)
-
-        with anyio.fail_after(10):
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(follow)
-                await say(runner, handle, "one\ntwo")
-        assert seen[-2:] == ["one", "two"]
-
-
 async def test_long_output_is_rotated_while_the_server_writes(data_dir: Path) -> None:
     """Beyond the limit it moves to one older file of bounded size; the server writes on."""
     clock = SteppedClock()

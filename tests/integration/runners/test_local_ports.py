@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-import threading
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from gglib.domain.handle import ProcessHandle
 from gglib.errors import PortInUse
 from gglib.ports.context import AdapterContext
 from gglib.testing.contexts import make_context
+from gglib.testing.contracts.process_runner.outside import stranger_on
 from gglib.testing.stub_engine import StubEngine
 from gglib_adapters.runners.local import open_local_runner
 
@@ -35,39 +34,10 @@ def config(**changes: Any) -> ServerConfig:
     )
 
 
-@contextmanager
-def listening(port: int = 0, *, share: bool = False) -> Iterator[int]:
-    """Hold a port that says 200 to everybody, as an old server would; give its number."""
-    with closing(socket.socket()) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if share:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        listener.bind(("127.0.0.1", port))
-        listener.listen()
-
-        def answer() -> None:
-            while True:
-                try:
-                    connection, _ = listener.accept()
-                except OSError:
-                    return
-                with connection:
-                    connection.recv(4096)
-                    connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
-
-        thread = threading.Thread(target=answer)
-        thread.start()
-        try:
-            yield listener.getsockname()[1]
-        finally:
-            listener.shutdown(socket.SHUT_RDWR)
-            thread.join()
-
-
 async def test_port_in_use_names_its_holder(data_dir: Path) -> None:
     """A port that was asked for and is taken is refused before anything starts."""
     engine = StubEngine()
-    with listening() as port:
+    with stranger_on() as port:
         async with open_local_runner(context(data_dir, engine)) as runner:
             with pytest.raises(PortInUse, match=rf"pid {os.getpid()}") as caught:
                 await runner.start(config(port=port))
@@ -75,21 +45,9 @@ async def test_port_in_use_names_its_holder(data_dir: Path) -> None:
     assert engine.ports == []
 
 
-async def test_port_asked_for_is_used_and_free_again_after_stop(data_dir: Path) -> None:
-    """The same port serves one server after the other."""
-    async with open_local_runner(context(data_dir, StubEngine())) as runner:
-        first = await runner.start(config())
-        await runner.stop(first)
-        for _ in range(2):
-            again = await runner.start(config(port=first.port))
-            assert first.port == again.port
-            await line_with(runner, again, "ready at")
-            await runner.stop(again)
-
-
 async def test_base_port_in_use_gives_the_next_free_one(data_dir: Path) -> None:
     """The search begins at ``base_port``, and never gives two starts the same port."""
-    with listening() as port:
+    with stranger_on() as port:
         async with open_local_runner(context(data_dir, StubEngine(listen=False))) as runner:
             handles: list[ProcessHandle] = []
 
@@ -111,7 +69,7 @@ async def test_healthy_answer_of_somebody_else_is_unhealthy(data_dir: Path) -> N
     engine = StubEngine(listen=False)
     async with open_local_runner(context(data_dir, engine)) as runner:
         handle = await runner.start(config())
-        with listening(handle.port):
+        with stranger_on(handle.port):
             health = await runner.health(handle)
         await runner.stop(handle)
     assert not health.healthy
@@ -124,7 +82,7 @@ async def test_port_shared_with_somebody_else_is_unhealthy(data_dir: Path) -> No
     engine = StubEngine(share_port=True)
     async with open_local_runner(context(data_dir, engine)) as runner:
         handle = await runner.start(config())
-        with listening(handle.port, share=True):
+        with stranger_on(handle.port, share=True):
             await line_with(runner, handle, "ready at")
             assert (await runner.health(handle)).port_held_by is not None
         assert (await runner.health(handle)).healthy
@@ -140,3 +98,13 @@ async def test_silent_listener_is_unhealthy_within_the_timeout(data_dir: Path) -
             health = await runner.health(handle)
         await runner.stop(handle)
     assert (health.healthy, health.message) == (False, "no answer within 0.1 s")
+
+
+async def test_port_of_an_ended_server_is_taken_while_somebody_listens(data_dir: Path) -> None:
+    """That is what tells a lost race from another failure."""
+    async with open_local_runner(context(data_dir, StubEngine(exit_status=1))) as runner:
+        handle = await runner.start(config())
+        await runner.wait(handle)
+        with stranger_on(handle.port):
+            assert await runner.port_is_taken(handle)
+        assert not await runner.port_is_taken(handle)

@@ -97,7 +97,7 @@ async def test_first_server_is_the_same_in_every_run() -> None:
     assert handles[0] == handles[1]
     first = handles[0]
     assert (first.server_id, first.port) == ("00000000000000000000000001", 20000)
-    assert (first.runner, first.node, first.started_at) == ("mock", "mock", 1_700_000_000.0)
+    assert (first.runner, first.node, first.started_at) == ("MockRunner", "mock", 1_700_000_000.0)
     assert first.process_started_at == first.started_at
     assert first.base_url == "http://127.0.0.1:20000"
     assert first.pid is not None and not psutil.pid_exists(first.pid)

@@ -160,3 +160,40 @@ async def test_server_started_meanwhile_by_another_process_is_left() -> None:
     runner = ListRunner(handle_of(newcomer))
     assert Reconciliation() == await reconciled(LateRegistry(newcomer), runner)
     assert len(runner.running) == 1
+
+
+class RunnerThatFails(ListRunner):
+    """A stranger's runner with a bug, in what it is asked first, or in what it is asked then."""
+
+    def __init__(self, method: str) -> None:
+        super().__init__()
+        self.method = method
+
+    async def list_running(self) -> list[ProcessHandle]:
+        if self.method == "list_running":
+            raise KeyError("servers")
+        return []
+
+    async def is_running(self, handle: ProcessHandle) -> bool:
+        raise RuntimeError("who knows")
+
+
+@pytest.mark.parametrize("method", ["list_running", "is_running"])
+async def test_runner_that_fails_does_not_save_the_orphans_of_another(method: str) -> None:
+    """Its own rows are not touched, and it is named."""
+    orphan, stranger = server(), server(runner="sick")
+    registry = MemoryServerRegistry(orphan, stranger)
+    local = ListRunner(handle_of(orphan))
+    events = RecordingSink()
+
+    done = await reconcile(
+        registry,
+        {"sick": RunnerThatFails(method), "local": local},
+        processes=TwoProcesses(),
+        events=events,
+        clock=SystemClock(),
+    )
+
+    assert done.stopped == (orphan.server_id,)
+    assert await registry.list() == [stranger]
+    assert events.names == ["adapter.failed", "server.orphan_stopped"]

@@ -50,6 +50,9 @@ def test_tiny_model_has_the_facts_it_was_made_with(tmp_path: Path) -> None:
         chat_template=found.chat_template,
         display_name="Tiny",
         capabilities=frozenset({CHAT, COMPLETION}),
+        feed_forward_size=128,
+        input_bytes=259 * 64 * 4,
+        output_bytes=259 * 64 * 4,
     )
 
 

@@ -78,6 +78,17 @@ class Lifecycle:
         child = self._children.get(handle.server_id)
         return child if child is not None and _same(child.handle, handle) else None
 
+    async def leader_of(self, handle: ProcessHandle) -> Process | None:
+        """Return the live process with the identity of ``handle``; never one with only its pid."""
+        for child in self._children.values():
+            # A child is known for what it is, also while it is being executed and does not
+            # show yet what it carries.
+            if child.handle.pid == handle.pid and child.alive:
+                return child.process if _same(child.handle, handle) else None
+        return await anyio.to_thread.run_sync(
+            identity.leader_of, handle, self._site, limiter=self._limiter
+        )
+
     def status_of(self, handle: ProcessHandle) -> int | None:
         """Return the exit status of a server that ended lately, where it is known."""
         return self._statuses.get(handle)
@@ -222,9 +233,7 @@ class Lifecycle:
                 ending.done.set()
 
     async def _terminate(self, handle: ProcessHandle) -> None:
-        leader = await anyio.to_thread.run_sync(
-            identity.leader_of, handle, self._site, limiter=self._limiter
-        )
+        leader = await self.leader_of(handle)
         child = self.child_of(handle)
         if leader is None:
             if child is not None:

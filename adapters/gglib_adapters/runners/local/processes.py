@@ -31,7 +31,7 @@ class Process:
     group: int = attrs.field(eq=False)
     session: int = attrs.field(eq=False)
     alive: bool = attrs.field(eq=False)
-    """False for a zombie."""
+    """False for a zombie: all of its threads have ended."""
 
     @property
     def leads_session(self) -> bool:
@@ -68,7 +68,9 @@ def read(pid: int) -> Process | None:
         parent=int(fields[1]),
         group=int(fields[2]),
         session=int(fields[3]),
-        alive=fields[0] not in (b"Z", b"X"),
+        # A leader's thread may end before the others: until they have, the process holds its
+        # memory and sockets, and cannot be collected.
+        alive=fields[0] != b"X" and (fields[0] != b"Z" or int(fields[17]) > 1),
     )
 
 

@@ -80,7 +80,7 @@ class LocalProcessRunner(ProcessRunner):
         child = self._life.child_of(handle)
         if child is not None:
             return child.alive
-        return await self._in_thread(lambda: identity.leader_of(handle, self._site)) is not None
+        return await self._life.leader_of(handle) is not None
 
     async def health(self, handle: ProcessHandle) -> ServerHealth:
         """Ask the server how it is; the first good answer must come from its own processes."""
@@ -141,7 +141,7 @@ class LocalProcessRunner(ProcessRunner):
         if child is not None:
             await child.exited.wait()
             return child.status
-        leader = await self._in_thread(lambda: identity.leader_of(handle, self._site))
+        leader = await self._life.leader_of(handle)
         if leader is not None:
             await processes.until_gone(leader)
         return self._life.status_of(handle)

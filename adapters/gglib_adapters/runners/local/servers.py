@@ -23,8 +23,7 @@ def collect_abandoned() -> None:
     """Collect what has ended of the children that earlier runners of this process left."""
     for pid in list(_abandoned):
         process = processes.read(pid)
-        if process is None or not process.alive:
-            processes.reap(pid)
+        if process is None or (not process.alive and processes.reap(pid) is not None):
             _abandoned.discard(pid)
 
 

@@ -55,6 +55,11 @@ class MockControls:
         return self._clock
 
     @property
+    def running(self) -> list[ProcessHandle]:
+        """The servers that run, oldest first; unlike ``list_running`` this is not recorded."""
+        return [server.handle for server in self._world.running()]
+
+    @property
     def called(self) -> list[str]:
         """The starts and stops that were asked for, as ``"start qwen"``, oldest first."""
         return [

@@ -28,10 +28,15 @@ def port_answers(port: int) -> bool:
 
 
 @contextmanager
-def stranger_on(port: int = 0) -> Iterator[int]:
-    """Hold a port and answer 200 to everybody, as an old server would; give its number."""
+def stranger_on(port: int = 0, *, share: bool = False) -> Iterator[int]:
+    """Hold a port and answer 200 to everybody, as an old server would; give its number.
+
+    ``share``: let others of the same mind listen there too.
+    """
     with closing(socket.socket()) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if share:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listener.bind(("127.0.0.1", port))
         listener.listen()
 

@@ -1,0 +1,1 @@
+"""What memory this machine has for models."""

@@ -1,0 +1,54 @@
+"""Whether a model fits, with the sizes of the files that go with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gglib.domain.device import Device, DeviceSurvey
+from gglib.domain.model import Model, ModelDefaults
+from gglib.errors import InvalidValue, ModelFileMissing
+from gglib.ports.device_inventory import DeviceInventory
+from gglib.services.memory import fit_model
+
+pytestmark = pytest.mark.anyio
+MIB = 2**20
+
+
+class PaperInventory(DeviceInventory):
+    """A gibibyte of memory."""
+
+    async def survey(self) -> DeviceSurvey:
+        memory = Device(name="cpu", kind="cpu", total_bytes=1024 * MIB, free_bytes=1000 * MIB)
+        return DeviceSurvey(devices=[memory])
+
+
+def model(**server: object) -> Model:
+    """Return a model with defaults for its servers."""
+    defaults = ModelDefaults(server={"context_size": 256, **server})
+    return Model(id=1, name="m", paths=["/m"], size_bytes=100 * MIB, defaults=defaults)
+
+
+async def test_projector_of_the_model_counts_with_its_size(tmp_path: Path) -> None:
+    """And its images."""
+    path = tmp_path / "projector"
+    path.write_bytes(bytes(MIB))
+    plain = await fit_model(model(), PaperInventory())
+    seeing = await fit_model(model(mmproj_path=path), PaperInventory())
+    assert plain.fits
+    assert seeing.estimate.total_bytes == plain.estimate.total_bytes + 2 * MIB
+
+
+async def test_missing_projector_is_named(tmp_path: Path) -> None:
+    """The server would not start either."""
+    with pytest.raises(ModelFileMissing, match="gone"):
+        await fit_model(model(mmproj_path=tmp_path / "gone"), PaperInventory())
+
+
+async def test_overrides_win_over_the_models_settings() -> None:
+    """As for a server; a wrong one is refused."""
+    found = await fit_model(model(), PaperInventory(), {"context_size": 512})
+    assert found.estimate.context_size == 512
+    with pytest.raises(InvalidValue, match="context_sizes"):
+        await fit_model(model(), PaperInventory(), {"context_sizes": 512})
