@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Collection
-from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 
@@ -46,6 +46,9 @@ from gglib.services.ownership import Reconciliation, reconcile
 from gglib.services.serving import ServingService
 from gglib.services.sources import FILES, ModelSources
 from gglib.settings import DeclaredModel, Settings
+
+if TYPE_CHECKING:
+    from gglib.services.routing.router import Router
 
 __all__ = ["Composition", "SystemClock", "compose", "make_data_dir"]
 
@@ -232,6 +235,27 @@ class Composition:
             default_engine=self._default_engine,
         )
 
+    def router(self, serving: ServingService) -> AbstractAsyncContextManager[Router]:
+        """Return what runs a router over ``serving`` for a block, by the settings."""
+        # Here, since commands that route nothing need not pay for it.
+        from gglib.services.routing.planning import planner_for
+        from gglib.services.routing.router import open_router
+        from gglib.services.routing.terms import Policy
+
+        routing, pool = self.settings.routing, self.settings.pool
+        return open_router(
+            serving,
+            clock=self.clock,
+            planner=planner_for(routing, pool),
+            policy=Policy(
+                queue_limit=self.settings.gateway.queue_limit,
+                patience_factor=routing.patience_factor,
+                max_wait_s=pool.max_wait_s,
+                max_drain_s=routing.max_drain_s,
+            ),
+            ttl_s=pool.ttl_s,
+        )
+
     async def reconcile(self) -> Reconciliation:
         """Make what is on record agree with what runs: done before anything is started."""
         return await reconcile(
@@ -337,6 +361,10 @@ def _declaration(name: str, declared: DeclaredModel) -> Declaration:
         defaults=ModelDefaults(
             server=declared.server,
             concurrency_limit=declared.concurrency_limit,
+            ttl_s=declared.ttl_s,
+            pinned=declared.pinned,
+            priority=declared.priority,
+            memory_bytes=declared.memory_bytes,
             engine=declared.engine,
             runner=declared.runner,
         ),

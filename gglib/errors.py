@@ -23,7 +23,9 @@
     │   ├── StartTimeout                it was not ready in time
     │   ├── PortInUse                   somebody else listens there
     │   ├── StopFailed                  it survived SIGKILL
-    │   └── DoesNotFit                  not enough memory
+    │   ├── DoesNotFit                  not enough memory
+    │   ├── NoRoom                      pinned models keep every place it could have
+    │   └── BreakerOpen                 its last start failed a moment ago
     ├── AdmissionError
     │   ├── QueueFull                   too many wait already
     │   ├── QueueTimeout                waited too long
@@ -56,6 +58,7 @@ __all__ = [
     "AdapterError",
     "AdmissionError",
     "AmbiguousModel",
+    "BreakerOpen",
     "ConfigurationError",
     "DataDirectoryUnusable",
     "DatabaseCorrupt",
@@ -76,6 +79,7 @@ __all__ = [
     "ModelExists",
     "ModelFileMissing",
     "ModelNotFound",
+    "NoRoom",
     "NotConfigured",
     "NotRunning",
     "PortInUse",
@@ -385,6 +389,38 @@ class DoesNotFit(ServerError):
             f"model '{self.model}' does not fit: needs {self.needed_bytes / gib:.1f} GiB, "
             f"{self.device} has {self.available_bytes / gib:.1f} GiB; "
             "a smaller context_size or quantization needs less"
+        )
+
+
+@_error
+class NoRoom(ServerError):
+    """Pinned models keep every place that the model could have."""
+
+    model: str
+    pinned: tuple[str, ...]
+    reason: str
+
+    def __str__(self) -> str:
+        shown = ", ".join(f"'{name}'" for name in self.pinned)
+        return (
+            f"model '{self.model}' has no place beside the pinned {shown}: {self.reason}; "
+            "unpin or unload one"
+        )
+
+
+@_error
+class BreakerOpen(ServerError):
+    """The model's last start failed a moment ago; the next is not tried yet."""
+
+    retryable: ClassVar[bool] = True
+    model: str
+    failure: str
+    retry_after_s: float
+
+    def __str__(self) -> str:
+        return (
+            f"model '{self.model}' failed to start a moment ago ({self.failure}); "
+            f"it may be tried again in {self.retry_after_s:.0f} s"
         )
 
 

@@ -24,7 +24,7 @@ from gglib.ports.process_runner import ProcessRunner
 from gglib.ports.process_table import ProcessTable
 from gglib.ports.server_registry import ServerRegistry
 from gglib.services.models import ModelService
-from gglib.services.routing.router import Lease, Router, open_router
+from gglib.services.routing.router import Lease, Router
 from gglib.services.serving import RunningServer, ServingService
 from gglib.settings import Settings, load_settings
 
@@ -173,7 +173,7 @@ async def hold_library(
         serving = await parts.serving(OwnerKind.LIBRARY)
         await parts.reconcile()
         error: Exception | None = None
-        async with open_router(serving, queue_limit=settings.gateway.queue_limit) as router:
+        async with parts.router(serving) as router:
             try:
                 yield Library(await parts.models(), serving, router)
             except Exception as raised:

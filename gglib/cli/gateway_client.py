@@ -54,6 +54,10 @@ class GatewayClient:
         found: list[dict[str, Any]] = (await self._call("GET", "/running"))["running"]
         return found
 
+    async def why(self, name: str) -> dict[str, Any]:
+        """Return a model's story, as ``/admin/why`` tells it."""
+        return await self._call("GET", f"/admin/why/{quote(name, safe='/')}")
+
     async def load(self, name: str) -> None:
         """Have a model loaded, and wait until it is."""
         await self._call("POST", f"/admin/models/{quote(name, safe='/')}/load")

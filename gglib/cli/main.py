@@ -31,6 +31,7 @@ _STATUSES: dict[type[GglibError], int] = {
     errors.DatabaseTooNew: REFUSED,
     errors.ModelExists: REFUSED,
     errors.DoesNotFit: REFUSED,
+    errors.NoRoom: REFUSED,
 }
 
 
@@ -40,6 +41,7 @@ _COMMANDS = {
     "start": ("gglib.cli.servers:start", "Start a model's server, and return when it is ready."),
     "stop": ("gglib.cli.servers:stop", "Stop a model's server."),
     "ps": ("gglib.cli.servers:ps", "Show what is running."),
+    "why": ("gglib.cli.why:why", "Say why a model is in memory, was evicted, or waits."),
     "logs": ("gglib.cli.servers:logs", "Show what a model's engine has printed."),
     "model": ("gglib.cli.models:app", "The models gglib knows: add, list, show, remove."),
     "doctor": ("gglib.cli.doctor:doctor", "Say what is wrong here, and how to mend it."),

@@ -63,6 +63,9 @@ def _running_object(view: ResidentView) -> dict[str, Any]:
         "engine": server.engine if server else None,
         "started_at": server.handle.started_at if server else None,
         "load_s": server.load_s if server else None,
+        "pinned": view.pinned,
+        "closing": str(view.closing) if view.closing else None,
+        "ttl_left_s": view.ttl_left_s,
     }
 
 
@@ -109,23 +112,54 @@ def running(state: State) -> dict[str, Any]:
 async def act_on_model(
     state: State, target: FromPath[str], force: FromQuery[bool] = False
 ) -> dict[str, Any]:
-    """Load or unload a model: ``/admin/models/NAME/load``, ``/admin/models/NAME/unload``.
+    """Do something with a model: ``/admin/models/NAME/VERB``.
 
-    ``unload`` lets what is in flight end, or cuts it with ``?force=true``, and answers when
-    the server is gone.
+    ``load`` answers when it is ready. ``unload`` lets what is in flight end, or cuts it with
+    ``?force=true``, and answers when the server is gone; ``drain`` serves whoever waits, too.
+    ``pin`` keeps it in memory once it is there; ``unpin`` no longer.
     """
     parts = _parts(state)
     name, _, verb = target.removeprefix("/").rpartition("/")
     model = (await parts.models.resolve(name)).model
     if verb == "load":
-        async with parts.router.lease(model):
-            return {"running": [_running_object(view) for view in parts.router.residents()]}
-    if verb == "unload":
-        if not parts.router.unload(model, cut=force):
+        await parts.router.load(model)
+        return {"running": [_running_object(view) for view in parts.router.residents()]}
+    if verb in ("unload", "drain"):
+        drains = verb == "drain"
+        going = parts.router.drain(model) if drains else parts.router.unload(model, cut=force)
+        if not going:
             raise NotRunning(model.name)
         await parts.router.wait_unloaded(model)
         return {"model": model.name, "state": "stopped"}
-    raise InvalidRequest(f"'{verb}' is not something to do with a model; load and unload are", None)
+    if verb in ("pin", "unpin"):
+        parts.router.set_pinned(model, verb == "pin")
+        return {"model": model.name, "pinned": verb == "pin"}
+    known = "load, unload, drain, pin and unpin are"
+    raise InvalidRequest(f"'{verb}' is not something to do with a model; {known}", None)
+
+
+@get("/admin/queue", sync_to_thread=False)
+def queue(state: State) -> dict[str, Any]:
+    """List who waits, in the order in which they stand."""
+    return {
+        "queue": [
+            {
+                "position": each.position,
+                "model": each.model.name,
+                "priority": each.priority,
+                "waited_s": each.waited_s,
+            }
+            for each in _parts(state).router.queue()
+        ]
+    }
+
+
+@get("/admin/why/{name:path}")
+async def why(state: State, name: FromPath[str]) -> dict[str, Any]:
+    """Tell why a model is in memory, why it was evicted, or why it waits."""
+    parts = _parts(state)
+    model = (await parts.models.resolve(name.removeprefix("/"))).model
+    return {"model": model.name, "story": parts.router.why(model)}
 
 
 def _answer(error: GglibError, status: int | None = None) -> Response[bytes]:
@@ -158,7 +192,7 @@ def _on_bug(request: Request[Any, Any, Any], error: Exception) -> Response[bytes
 def make_app(parts: Parts) -> Litestar:
     """Return the ASGI application. It has no doors of its own: the connection has admitted."""
     return Litestar(
-        route_handlers=[health, ready, list_models, show_model, running, act_on_model],
+        route_handlers=[health, ready, list_models, show_model, running, act_on_model, queue, why],
         state=State({"parts": parts}),
         exception_handlers={
             GglibError: _on_gglib_error,

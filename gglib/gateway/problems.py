@@ -50,6 +50,8 @@ PROBLEMS: dict[type[GglibError], Problem] = {
     errors.PortInUse: Problem(503, "server_error", "port_in_use"),
     errors.StopFailed: Problem(500, "server_error", "stop_failed"),
     errors.DoesNotFit: Problem(503, "server_error", "does_not_fit"),
+    errors.NoRoom: Problem(503, "server_error", "no_room"),
+    errors.BreakerOpen: Problem(503, "server_error", "breaker_open", retry=True),
     errors.AdmissionError: Problem(403, _INVALID, "refused"),
     errors.QueueFull: Problem(429, "rate_limit_error", "queue_full", retry=True),
     errors.QueueTimeout: Problem(503, "server_error", "queue_timeout", retry=True),

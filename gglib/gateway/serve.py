@@ -23,7 +23,6 @@ from gglib.gateway.server import GatewayServer, log_error
 from gglib.given import GivenAdapters
 from gglib.ports.clock import Clock
 from gglib.ports.event_sink import EventSink
-from gglib.services.routing.router import open_router
 from gglib.settings import GatewaySettings, Settings
 
 __all__ = ["Gateway", "open_gateway"]
@@ -82,7 +81,7 @@ async def _serve(
     await parts.reconcile()
     address = url_of(listener, settings.host)
     model_count = len(await models.list())
-    async with open_router(serving, queue_limit=settings.queue_limit) as router:
+    async with parts.router(serving) as router:
         shared = RelayShared(
             router=router,
             models=models,

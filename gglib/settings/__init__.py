@@ -9,6 +9,8 @@ from gglib.settings.values import (
     DeclaredModel,
     GatewaySettings,
     LoadedSettings,
+    PoolSettings,
+    RoutingSettings,
     ServingSettings,
     Settings,
 )
@@ -17,6 +19,8 @@ __all__ = [
     "DeclaredModel",
     "GatewaySettings",
     "LoadedSettings",
+    "PoolSettings",
+    "RoutingSettings",
     "ServingSettings",
     "Settings",
     "load_settings",

@@ -11,18 +11,29 @@ import attrs
 
 from gglib.errors import ConfigurationError, InvalidValue
 from gglib.settings.file import SettingsFile, unknown_key
-from gglib.settings.values import GatewaySettings, LoadedSettings, ServingSettings, Settings
+from gglib.settings.values import (
+    GatewaySettings,
+    LoadedSettings,
+    PoolSettings,
+    RoutingSettings,
+    ServingSettings,
+    Settings,
+)
 
 __all__ = ["load_settings"]
 
 _FILE_NAME = "gglib.toml"
 #: Sections of adapters, whose keys are the adapters' own.
 _ADAPTERS = ("engines", "runners", "sources")
-_SECTIONS = ("gateway", "models", "serving", *_ADAPTERS)
+_PLAIN = {
+    "gateway": GatewaySettings,
+    "serving": ServingSettings,
+    "routing": RoutingSettings,
+    "pool": PoolSettings,
+}
+_SECTIONS = (*_PLAIN, "models", *_ADAPTERS)
 _FLAGS = {
-    f"{section}.{field.name}"
-    for section, kind in (("gateway", GatewaySettings), ("serving", ServingSettings))
-    for field in attrs.fields(kind)
+    f"{section}.{field.name}" for section, kind in _PLAIN.items() for field in attrs.fields(kind)
 } | {"config", "data_dir"}
 _TRUTH = {"1": True, "true": True, "yes": True, "on": True} | {
     "0": False,
@@ -61,7 +72,10 @@ def load_settings(*, flags: Mapping[str, Any], environ: Mapping[str, str]) -> Lo
         data_dir=data_dir,
         gateway=layers.section("gateway", GatewaySettings),
         serving=layers.section("serving", ServingSettings),
+        routing=layers.section("routing", RoutingSettings),
+        pool=layers.section("pool", PoolSettings),
     )
+    _check_planner(settings, layers)
     if file is not None:
         settings = _with_file(settings, file, sources)
     return LoadedSettings(settings=settings, sources=MappingProxyType(sources))
@@ -145,6 +159,13 @@ class _Layers:
         except InvalidValue as error:
             raise failures[error.field](f"{section}.{error}") from None
 
+    def failure(self, section: str, key: str) -> Callable[[str], ConfigurationError]:
+        """Return how to make an error about a value that was said, or should have been."""
+        source = self.sources.get(f"{section}.{key}", "default")
+        if self.file is not None and source.startswith(("file", "default")):
+            return _at(str(self.file.path), self.file.line((section, key)))
+        return _at(source.partition(" ")[2] or source, None)
+
     def _in_file(self, section: str, fields: Mapping[str, Any]) -> Iterator[_Said]:
         file = self.file
         if file is None:
@@ -175,6 +196,28 @@ class _Layers:
             key = f"{section}.{name}"
             if key in self.flags:
                 yield name, self.flags[key], f"flag {_flag(key)}", _at(_flag(key), None)
+
+
+def _check_planner(settings: Settings, layers: _Layers) -> None:
+    """Refuse what no planner can be made of, and what the chosen one does not heed."""
+    routing = settings.routing
+    if routing == RoutingSettings():
+        return
+    from gglib.services.routing.planning import PLANNER_KEYS, planner_for
+
+    for planner, key in PLANNER_KEYS.items():
+        if getattr(routing, key) and routing.planner != planner:
+            message = (
+                f"routing.{key} has no effect with planner = '{routing.planner}'; "
+                f"it is for planner = '{planner}'"
+            )
+            raise layers.failure("routing", key)(message)
+    try:
+        planner_for(routing, settings.pool)
+    except InvalidValue as error:
+        key = error.field.partition("[")[0].partition(".")[0]
+        section = "pool" if key == "max_size" else "routing"
+        raise layers.failure(section, key)(f"{section}.{error}") from None
 
 
 def _at(source: str, line: int | None) -> Callable[[str], ConfigurationError]:

@@ -18,7 +18,9 @@ __all__ = ["declared_models"]
 
 T = TypeVar("T")
 
-_DEFAULTS = frozenset({"concurrency_limit", "engine", "runner"})
+_DEFAULTS = frozenset(
+    {"concurrency_limit", "engine", "memory_bytes", "pinned", "priority", "runner", "ttl_s"}
+)
 _KNOWN = frozenset({"path", "aliases"} | _DEFAULTS | SERVER_DEFAULT_FIELDS)
 _SERVER_PATHS = frozenset({"mmproj_path", "slot_save_path"})
 

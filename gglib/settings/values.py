@@ -10,10 +10,26 @@ from typing import Any
 
 import attrs
 
-from gglib.domain.validation import at_least, between, flag, number_at_least, text, texts
+from gglib.domain.validation import (
+    at_least,
+    between,
+    flag,
+    number_at_least,
+    one_of,
+    text,
+    texts,
+)
 from gglib.errors import InvalidValue
 
-__all__ = ["DeclaredModel", "GatewaySettings", "LoadedSettings", "ServingSettings", "Settings"]
+__all__ = [
+    "DeclaredModel",
+    "GatewaySettings",
+    "LoadedSettings",
+    "PoolSettings",
+    "RoutingSettings",
+    "ServingSettings",
+    "Settings",
+]
 
 _KEY = re.compile(r"[!-~]+")
 _seconds = number_at_least(0, optional=False, exclusive=True)
@@ -91,6 +107,54 @@ class ServingSettings:
     """Empty: llama-server where it is found, else the embedded one."""
 
 
+def _frozen(value: Any) -> Any:
+    return MappingProxyType(dict(value)) if isinstance(value, dict) else value
+
+
+def _tables(_instance: Any, attribute: Any, value: Any) -> None:
+    if not isinstance(value, Mapping):
+        raise InvalidValue(attribute.name, value, f"a table, [routing.{attribute.name}]")
+
+
+@attrs.frozen(kw_only=True)
+class RoutingSettings:
+    """Which models run together, and how long one waits for another: ``[routing]``."""
+
+    planner: str = attrs.field(
+        default="count", validator=one_of("exclusive", "count", "groups", "matrix", "memory")
+    )
+    patience_factor: float = attrs.field(
+        default=8.0, converter=_float, validator=number_at_least(0, optional=False)
+    )
+    """A request waits so many times what the swap costs before others must make room for it."""
+    max_drain_s: float | None = attrs.field(
+        default=None, converter=_limit, validator=number_at_least(0)
+    )
+    """How long answers may go on after their server was to go; ``None`` = to their end."""
+    budget_bytes: int | None = attrs.field(default=None, validator=at_least(1))
+    """What models may need together; for the planner ``memory``."""
+    groups: Mapping[str, Any] = attrs.field(
+        factory=dict, converter=_frozen, validator=_tables, hash=False
+    )
+    """Groups by name, as plain data; for the planner ``groups``."""
+    matrix: Mapping[str, Any] = attrs.field(
+        factory=dict, converter=_frozen, validator=_tables, hash=False
+    )
+    """``sets`` and ``costs``, as plain data; for the planner ``matrix``."""
+
+
+@attrs.frozen(kw_only=True)
+class PoolSettings:
+    """How many models there are in memory, and how long: ``[pool]``, ``GGLIB_POOL_*``."""
+
+    max_size: int | None = attrs.field(default=None, validator=at_least(1))
+    """``None``: one for the planner ``count``, no limit for the others."""
+    max_wait_s: float = attrs.field(default=120.0, converter=_float, validator=_seconds)
+    """The most patience that a request has, whatever the swap costs."""
+    ttl_s: float | None = attrs.field(default=None, converter=_limit, validator=number_at_least(0))
+    """Idle time after which a model without a ``ttl_s`` of its own goes; ``None`` = never."""
+
+
 @attrs.frozen(kw_only=True)
 class DeclaredModel:
     """A model that the file declares: ``[models.NAME]``. Its path is absolute."""
@@ -101,6 +165,10 @@ class DeclaredModel:
     runner: str | None = None
     aliases: tuple[str, ...] = ()
     concurrency_limit: int | None = None
+    ttl_s: float | None = None
+    pinned: bool = False
+    priority: int = 0
+    memory_bytes: int | None = None
     server: Mapping[str, Any] = attrs.field(factory=dict, hash=False)
     """Fields of ``ServerConfig`` (those in ``SERVER_DEFAULT_FIELDS``), as plain data."""
 
@@ -116,6 +184,8 @@ class Settings:
     data_dir: Path
     gateway: GatewaySettings = attrs.field(factory=GatewaySettings)
     serving: ServingSettings = attrs.field(factory=ServingSettings)
+    routing: RoutingSettings = attrs.field(factory=RoutingSettings)
+    pool: PoolSettings = attrs.field(factory=PoolSettings)
     runners: Mapping[str, Mapping[str, Any]] = attrs.field(factory=_empty, hash=False)
     """Sections for adapters, as plain data, by the name they are configured under."""
     engines: Mapping[str, Mapping[str, Any]] = attrs.field(factory=_empty, hash=False)

@@ -22,7 +22,14 @@ from gglib.gateway.app import Parts, make_app
 from gglib.gateway.problems import PROBLEMS
 from gglib.gateway.relay.shared import RELAYED_PATHS
 from gglib.services.demo.tiny_gguf import tiny_gguf
-from gglib.settings import DeclaredModel, GatewaySettings, ServingSettings, load_settings
+from gglib.settings import (
+    DeclaredModel,
+    GatewaySettings,
+    PoolSettings,
+    RoutingSettings,
+    ServingSettings,
+    load_settings,
+)
 from gglib_adapters.engines.command import PLACEHOLDERS
 from gglib_adapters.runners.local.settings import LocalRunnerSettings
 from gglib_adapters.runners.mock.settings import MockRunnerSettings
@@ -112,7 +119,14 @@ def test_page_is_reached_from_the_readme(page: Path) -> None:
 def test_settings_page_has_every_key_with_its_default() -> None:
     """Of the gateway, the local runner, command engines and models."""
     rows = table_rows(REFERENCE / "settings.md")
-    for settings in (GatewaySettings, ServingSettings, LocalRunnerSettings, MockRunnerSettings):
+    for settings in (
+        GatewaySettings,
+        ServingSettings,
+        RoutingSettings,
+        PoolSettings,
+        LocalRunnerSettings,
+        MockRunnerSettings,
+    ):
         for field in attrs.fields(settings):
             _type, default = rows[field.name][:2]
             assert written_default(field.default) == default.strip("`"), field.name
@@ -188,6 +202,8 @@ def written_default(value: object) -> str:
             return str(value).lower()
         case str():
             return f'"{value}"'
+        case attrs.Factory():  # type: ignore[misc]
+            return "{}"
         case tuple():
             return str(list(value))
         case _:

@@ -28,7 +28,9 @@ from gglib.gateway.server import GatewayServer
 from gglib.ports.model_catalog import ModelCatalog
 from gglib.ports.model_source import LocatedModel, ModelSource
 from gglib.services.models import ModelService
+from gglib.services.routing.planners import Planner
 from gglib.services.routing.router import Router, open_router
+from gglib.services.routing.terms import Policy
 from gglib.services.serving import RunningServer
 from gglib.testing.contexts import RecordingSink
 from support.upstream import ScriptedUpstream
@@ -179,6 +181,7 @@ async def open_socket_gateway(
     shutdown_timeout_s: float = 5.0,
     queue_limit: int = 256,
     more_models: tuple[str, ...] = (),
+    planner: Planner | None = None,
 ) -> AsyncIterator[SocketGateway]:
     """Serve models m, n and one (one request at a time) for the block; bugs fail the test."""
     upstream = ScriptedUpstream()
@@ -198,7 +201,12 @@ async def open_socket_gateway(
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
     async with anyio.create_task_group() as tasks:
         await tasks.start(lambda *, task_status: upstream.run(task_status=task_status))
-        async with open_router(serving, queue_limit=queue_limit) as router:  # type: ignore[arg-type]
+        async with open_router(
+            serving,  # type: ignore[arg-type]
+            clock=SystemClock(),
+            planner=planner,
+            policy=Policy(queue_limit=queue_limit),
+        ) as router:
             shared = RelayShared(
                 router=router,
                 models=models,

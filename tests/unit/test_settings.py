@@ -344,7 +344,43 @@ def test_every_server_field_may_be_declared(tmp_path: Path) -> None:
 
 BROKEN = {
     "unknown section": ("[gatway]", 1, "unknown key 'gatway'; did you mean 'gateway'?"),
-    "section of later": ("\n[routing]\n", 2, "known here: engines, gateway, models, runners, s"),
+    "section of later": ("\n[keys]\n", 2, "known here: engines, gateway, models, pool, rout"),
+    "unknown planner": ("[routing]\nplanner = 'best'", 2, "routing.planner is 'best'"),
+    "places for nobody": ("[pool]\nmax_size = 0", 2, "pool.max_size is 0"),
+    "no patience at all": ("[pool]\n\nmax_wait_s = 0", 3, "pool.max_wait_s is 0"),
+    "memory without a budget": (
+        "[routing]\nplanner = 'memory'",
+        1,
+        "routing.budget_bytes is None; expected the bytes",
+    ),
+    "budget that nobody heeds": (
+        "[routing]\nbudget_bytes = 5",
+        2,
+        "routing.budget_bytes has no effect with planner = 'count'; it is for planner = 'memory'",
+    ),
+    "groups that nobody heeds": ("[routing.groups.g]\nmembers = ['a']", 1, "has no effect with"),
+    "groups that are no tables": ("[routing]\nplanner='groups'\ngroups = 1", 3, "groups is 1"),
+    "group without members": (
+        "[routing]\nplanner = 'groups'\n[routing.groups.g]\nswap = true",
+        3,
+        "routing.groups.g.members is None; expected a list of names",
+    ),
+    "group with an unknown key": (
+        "[routing]\nplanner = 'groups'\n[routing.groups.g]\nmembrs = ['a']",
+        3,
+        "routing.groups.g is 'membrs'; expected keys among exclusive, members",
+    ),
+    "member of two groups": (
+        "[routing]\nplanner='groups'\n[routing.groups]\na.members=['x']\nb.members=['x']",
+        3,
+        "routing.groups is 'x'; expected members of one group only; it is in 'a' too",
+    ),
+    "matrix without sets": ("[routing]\nplanner = 'matrix'", 1, "matrix.sets is None"),
+    "matrix with a wrong cost": (
+        "[routing]\nplanner='matrix'\nmatrix.sets=[['a']]\nmatrix.costs.a='x'",
+        3,
+        "matrix.costs.a is 'x'; expected a number",
+    ),
     "unknown gateway key": (
         "[gateway]\nhost = 'a'\nprot = 1",
         3,
@@ -397,7 +433,11 @@ BROKEN = {
     "arguments as text": ("[models.a]\npath = 'a'\nextra_args = '-x'", 3, "expected a list"),
     "no requests at once": ("[models.a]\npath='a'\nconcurrency_limit = 0", 3, "_limit is 0"),
     "mlock as text": ("[models.a]\npath = 'a'\nmlock = 'no'", 3, "expected true or false"),
-    "key that has no effect yet": ("[models.a]\npath = 'a'\nttl_s = 9", 3, "unknown key 'ttl_s'"),
+    "key that has no effect yet": ("[models.a]\npath = 'a'\ntags = []", 3, "unknown key 'tags'"),
+    "ttl as text": ("[models.a]\npath = 'a'\nttl_s = '9'", 3, "ttl_s is '9'"),
+    "pinned as text": ("[models.a]\npath = 'a'\npinned = 'yes'", 3, "pinned is 'yes'"),
+    "priority out of range": ("[models.a]\npath = 'a'\npriority = 5000", 3, "priority is 5000"),
+    "no memory": ("[models.a]\npath = 'a'\nmemory_bytes = 0", 3, "memory_bytes is 0"),
     "name that cannot be one": ("[models.'../a']\npath = 'a'", 1, "model_name is '../a'"),
     "alias that cannot be one": ("[models.a]\npath = 'a'\naliases = ['/']", 3, "aliases is '/'"),
     "alias as text": ("[models.a]\npath = 'a'\naliases = 'b'", 3, "expected a list of texts"),

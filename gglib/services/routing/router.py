@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from copy import copy
 from itertools import count
@@ -13,18 +14,26 @@ from anyio.abc import TaskGroup
 
 from gglib.domain.model import Model
 from gglib.errors import GglibError, StartFailed
+from gglib.ports.clock import Clock
+from gglib.services.routing.explain import Explanation, explain
+from gglib.services.routing.out_of_memory import ran_out_of_memory
+from gglib.services.routing.planners import CountPlanner, Planner
+from gglib.services.routing.positions import Positions
 from gglib.services.routing.scheduler import (
     Action,
     Grant,
+    ModelTerms,
+    Policy,
     Reject,
-    ResidentPhase,
     Scheduler,
     Start,
     Stop,
 )
+from gglib.services.routing.terms import terms_of
+from gglib.services.routing.views import QueuedView, ResidentView
 from gglib.services.serving import RunningServer, ServingService
 
-__all__ = ["Lease", "ResidentView", "Router", "open_router"]
+__all__ = ["Lease", "QueuedView", "ResidentView", "Router", "open_router", "terms_of"]
 
 #: How long an engine that dropped a connection may take to be seen dead.
 _DEATH_NOTICE_S = 0.25
@@ -47,33 +56,24 @@ class Lease:
             router.finish(self._ticket)
 
 
-@attrs.define
+@attrs.define(eq=False)
 class _Waiter:
     event: anyio.Event
     outcome: RunningServer | GglibError | None = None
 
 
-@attrs.define
+@attrs.define(eq=False)
 class _Slot:
-    """What the driver holds for the resident: its server, and the scope of its start."""
+    """What the driver holds for one resident: its server, and the scope of its start."""
 
+    number: int
     model: Model
     scope: anyio.CancelScope
     server: RunningServer | None = None
     stop_asked: bool = False
     death_noted: bool = False
+    announced: bool = False
     ended: anyio.Event = attrs.Factory(anyio.Event)
-
-
-@attrs.frozen(kw_only=True)
-class ResidentView:
-    """One resident, as ``ps`` and ``/running`` show it."""
-
-    model: Model
-    phase: ResidentPhase
-    in_flight: int
-    queued: int
-    server: RunningServer | None
 
 
 class Router:
@@ -84,60 +84,61 @@ class Router:
     """
 
     def __init__(
-        self, serving: ServingService, *, queue_limit: int = 256, task_group: TaskGroup
+        self,
+        serving: ServingService,
+        *,
+        clock: Clock,
+        task_group: TaskGroup,
+        planner: Planner,
+        policy: Policy,
+        ttl_s: float | None = None,
     ) -> None:
         self._serving = serving
-        self._scheduler = Scheduler(queue_limit=queue_limit)
+        self._clock = clock
         self._tasks = task_group
+        self._ttl_s = ttl_s
+        self._scheduler = Scheduler(planner, policy)
         self._tickets = count(1)
         self._waiters: dict[int, _Waiter] = {}
-        self._models: dict[int, Model] = {}
-        self._slot: _Slot | None = None
+        self._known: dict[int, tuple[Model, ModelTerms]] = {}
+        self._slots: dict[int, _Slot] = {}
         self._idle = anyio.Event()
+        self._alarm_at = math.inf
+        self._alarm = anyio.CancelScope()
         self._gone_callbacks: list[Callable[[RunningServer], None]] = []
+        self._positions = Positions(self._scheduler, clock)
 
     # Leases
 
     def try_lease(self, model: Model) -> Lease | None:
         """Return a lease if the model's server is ready and nobody is ahead; never waits."""
-        slot = self._slot
-        if slot is None or slot.server is None:
-            return None
         ticket = next(self._tickets)
-        if not self._scheduler.try_grant(ticket, model.id, model.defaults.concurrency_limit):
+        terms = self._terms(model)
+        if not self._scheduler.try_grant(ticket, terms, self._clock.monotonic()):
             return None
-        return Lease(self, ticket, slot.server)
+        return Lease(self, ticket, self._server_of(model.id))
 
-    async def acquire(self, model: Model) -> Lease:
+    async def acquire(
+        self,
+        model: Model,
+        *,
+        priority: int | None = None,
+        on_position: Callable[[int], None] | None = None,
+    ) -> Lease:
         """Return a lease, as soon as it is this request's turn; starts the model if need be.
 
-        Cancelling forgets the request at once.
+        ``priority``: instead of the model's. ``on_position`` is told how many stand before it,
+        when that changes, at most four times a second; it must not raise. Cancelling forgets
+        the request at once.
 
         Raises:
             QueueFull, ShuttingDown, Unloaded: it was not let in, or thrown out.
+            BreakerOpen: the model's last start failed a moment ago.
+            DoesNotFit, NoRoom: there is no place for the model, whoever goes.
             GglibError: the start that it waited for failed, and why.
         """
-        ticket = next(self._tickets)
-        waiter = self._waiters[ticket] = _Waiter(anyio.Event())
-        self._models[model.id] = model
-        self._carry_out(
-            self._scheduler.request_arrived(
-                ticket, model.id, model.name, limit=model.defaults.concurrency_limit
-            )
-        )
-        try:
-            await waiter.event.wait()
-        except BaseException:
-            if not isinstance(waiter.outcome, GglibError):
-                self._carry_out(self._scheduler.request_gone(ticket))
-            raise
-        finally:
-            del self._waiters[ticket]
-        assert waiter.outcome is not None
-        if not isinstance(waiter.outcome, GglibError):
-            return Lease(self, ticket, waiter.outcome)
-        # One failed start is told to many waiters: each raises an error of its own.
-        raise copy(waiter.outcome)
+        ticket, server = await self._wait(model, priority, on_position, loads_only=False)
+        return Lease(self, ticket, server)
 
     @asynccontextmanager
     async def lease(self, model: Model) -> AsyncIterator[Lease]:
@@ -148,10 +149,23 @@ class Router:
         finally:
             lease.release()
 
+    async def load(self, model: Model) -> RunningServer:
+        """Return the model's server when it is ready; starts it if need be.
+
+        Takes none of the server's slots. A start that failed a moment ago is tried again.
+
+        Raises:
+            As ``acquire``, but for ``QueueFull`` and ``BreakerOpen``.
+        """
+        _, server = await self._wait(model, None, None, loads_only=True)
+        return server
+
     def finish(self, ticket: int) -> None:
         """Count a granted request as done (``Lease.release`` calls this)."""
-        if actions := self._scheduler.request_finished(ticket):
+        if actions := self._scheduler.request_finished(ticket, self._clock.monotonic()):
             self._carry_out(actions)
+        else:
+            self._set_alarm()
 
     async def is_gone(self, server: RunningServer) -> bool:
         """Whether a server that dropped a connection has died; waits a moment to be sure.
@@ -167,36 +181,86 @@ class Router:
     # Residents
 
     def residents(self) -> list[ResidentView]:
-        """Return what is in memory, on its way there, or on its way out."""
-        resident, slot = self._scheduler.resident, self._slot
-        if resident is None or slot is None:
-            return []
-        return [
-            ResidentView(
-                model=slot.model,
-                phase=resident.phase,
-                in_flight=len(resident.in_flight),
-                queued=self._scheduler.queued(resident.model_id),
-                server=slot.server,
+        """Return what is in memory, on its way there, or on its way out; the oldest first."""
+        now = self._clock.monotonic()
+        views = []
+        for resident in self._scheduler.residents:
+            slot = self._slots[resident.server]
+            expires_at = self._scheduler.expires_at(resident)
+            views.append(
+                ResidentView(
+                    model=slot.model,
+                    phase=resident.phase,
+                    in_flight=resident.in_flight,
+                    queued=resident.model.line.count,
+                    server=slot.server,
+                    pinned=resident.model.pinned,
+                    closing=resident.closing,
+                    ttl_left_s=None if expires_at == math.inf else max(0.0, expires_at - now),
+                )
             )
+        return views
+
+    def queue(self) -> list[QueuedView]:
+        """Return who waits, in the order in which they stand."""
+        now = self._clock.monotonic()
+        return [
+            QueuedView(
+                position=position,
+                model=self._known[waiter.model_id][0],
+                priority=waiter.priority,
+                waited_s=now - waiter.arrived,
+            )
+            for position, waiter in enumerate(self._scheduler.queue())
         ]
+
+    def why(self, model: Model) -> Explanation | None:
+        """Return the story of a model's place; ``None``: nobody has asked for it yet."""
+        state = self._scheduler.state(model.id)
+        return None if state is None else explain(state, self._clock.monotonic())
+
+    def take_over(self, server: RunningServer) -> bool:
+        """Make a server that is ready already a resident, as if it had been started here.
+
+        Returns whether it is: not if its model has a server, or the router shuts down.
+        """
+        now = self._clock.monotonic()
+        taken = self._scheduler.take_over(
+            self._terms(server.model), now, slots=server.record.config.parallel
+        )
+        if taken is None:
+            return False
+        number, actions = taken
+        slot = _Slot(number, server.model, anyio.CancelScope(), server)
+        self._slots[number] = slot
+        self._tasks.start_soon(self._watch, slot)
+        self._carry_out(actions)
+        return True
 
     def unload(self, model: Model, *, cut: bool = False) -> bool:
         """Let the model go when nothing is in flight (``cut``: at once).
 
         Returns whether it was resident. Does not wait for its end.
         """
-        resident = self._scheduler.resident
-        was_resident = resident is not None and resident.model_id == model.id
-        if was_resident and cut and self._slot is not None:
-            self._announce_gone(self._slot)
-        self._carry_out(self._scheduler.unload(model.id, cut=cut))
-        return was_resident
+        slot = self._slot_of(model.id)
+        self._carry_out(self._scheduler.unload(model.id, self._clock.monotonic(), cut=cut))
+        return slot is not None
+
+    def drain(self, model: Model) -> bool:
+        """Let the model go when all who wait for it now are served. As ``unload`` otherwise."""
+        slot = self._slot_of(model.id)
+        self._carry_out(self._scheduler.drain(model.id, self._clock.monotonic()))
+        return slot is not None
+
+    def set_pinned(self, model: Model, pinned: bool) -> None:
+        """Keep the model in memory once it is there, or no longer; until the router ends."""
+        terms = self._terms(model)
+        self._carry_out(self._scheduler.set_pinned(terms, pinned, self._clock.monotonic()))
 
     async def wait_unloaded(self, model: Model) -> None:
         """Return when the model's present server, if any, is gone."""
-        slot = self._slot
-        if slot is not None and slot.model.id == model.id:
+        slot = self._slot_of(model.id)
+        if slot is not None:
             await slot.ended.wait()
 
     def on_server_gone(self, callback: Callable[[RunningServer], None]) -> None:
@@ -207,54 +271,126 @@ class Router:
 
     def begin_shutdown(self) -> None:
         """Accept nothing more; whoever waits gets ``ShuttingDown``. What is in flight goes on."""
-        self._carry_out(self._scheduler.shutdown())
+        self._carry_out(self._scheduler.shutdown(self._clock.monotonic()))
 
     async def close(self) -> None:
         """Stop everything now and return when it is gone."""
-        self.begin_shutdown()
-        resident = self._scheduler.resident
-        if resident is not None:
-            self._carry_out(self._scheduler.unload(resident.model_id, cut=True))
+        now = self._clock.monotonic()
+        self._carry_out(self._scheduler.shutdown(now, deadline=now))
         while not self._scheduler.is_idle:
             self._idle = anyio.Event()
             await self._idle.wait()
+
+    async def keep_time(self) -> None:
+        """Tell the scheduler when something has become due, for ever."""
+        while True:
+            with anyio.CancelScope() as self._alarm:
+                deadline = self._scheduler.next_deadline()
+                if deadline is None:
+                    self._alarm_at = math.inf
+                    await anyio.sleep_forever()
+                else:
+                    self._alarm_at = deadline
+                    await self._clock.sleep(max(0.0, deadline - self._clock.monotonic()))
+            now = self._clock.monotonic()
+            self._carry_out(self._scheduler.time_passed(now))
+
+    # Waiting
+
+    async def _wait(
+        self,
+        model: Model,
+        priority: int | None,
+        on_position: Callable[[int], None] | None,
+        *,
+        loads_only: bool,
+    ) -> tuple[int, RunningServer]:
+        ticket = next(self._tickets)
+        waiter = self._waiters[ticket] = _Waiter(anyio.Event())
+        self._carry_out(
+            self._scheduler.request_arrived(
+                ticket,
+                self._terms(model),
+                self._clock.monotonic(),
+                priority=priority,
+                loads_only=loads_only,
+            )
+        )
+        try:
+            if on_position is None:
+                await waiter.event.wait()
+            else:
+                await self._positions.tell_until(waiter.event, ticket, on_position)
+        except BaseException:
+            if not isinstance(waiter.outcome, GglibError):
+                self._carry_out(self._scheduler.request_gone(ticket, self._clock.monotonic()))
+            raise
+        finally:
+            del self._waiters[ticket]
+        assert waiter.outcome is not None
+        if isinstance(waiter.outcome, GglibError):
+            # One failed start is told to many waiters: each raises an error of its own.
+            raise copy(waiter.outcome)
+        return ticket, waiter.outcome
+
+    def _terms(self, model: Model) -> ModelTerms:
+        known = self._known.get(model.id)
+        if known is None or known[0] is not model:
+            known = self._known[model.id] = (model, terms_of(model, ttl_s=self._ttl_s))
+        return known[1]
+
+    def _slot_of(self, model_id: int) -> _Slot | None:
+        state = self._scheduler.state(model_id)
+        if state is None or state.resident is None:
+            return None
+        return self._slots[state.resident.server]
+
+    def _server_of(self, model_id: int) -> RunningServer:
+        slot = self._slot_of(model_id)
+        assert slot is not None
+        assert slot.server is not None
+        return slot.server
 
     # Actions
 
     def _carry_out(self, actions: list[Action]) -> None:
         for action in actions:
             match action:
-                case Grant(ticket=ticket):
-                    self._grant(ticket)
+                case Grant(ticket=ticket, server=number):
+                    server = self._slots[number].server
+                    assert server is not None
+                    self._settle(ticket, server)
                 case Reject(ticket=ticket, error=error):
                     self._settle(ticket, error)
-                case Start(model_id=model_id):
-                    slot = _Slot(self._models[model_id], anyio.CancelScope())
-                    self._slot = slot
+                case Start(server=number, model_id=model_id):
+                    slot = _Slot(number, self._known[model_id][0], anyio.CancelScope())
+                    self._slots[number] = slot
                     self._tasks.start_soon(self._run, slot)
-                case Stop():
-                    self._stop()
+                case Stop(server=number, cut=cut):
+                    self._stop(self._slots[number], cut=cut)
         if self._scheduler.is_idle:
             self._idle.set()
+        self._set_alarm()
 
-    def _grant(self, ticket: int) -> None:
-        assert self._slot is not None
-        assert self._slot.server is not None
-        self._settle(ticket, self._slot.server)
+    def _set_alarm(self) -> None:
+        deadline = self._scheduler.next_deadline()
+        if deadline is not None and deadline < self._alarm_at:
+            self._alarm_at = deadline
+            self._alarm.cancel()
 
     def _settle(self, ticket: int, outcome: RunningServer | GglibError) -> None:
         waiter = self._waiters[ticket]
         waiter.outcome = outcome
         waiter.event.set()
 
-    def _stop(self) -> None:
-        assert self._slot is not None
-        self._slot.stop_asked = True
-        self._slot.scope.cancel()
+    def _stop(self, slot: _Slot, *, cut: bool) -> None:
+        slot.stop_asked = True
+        if cut:
+            self._announce_gone(slot)
+        slot.scope.cancel()
 
     async def _run(self, slot: _Slot) -> None:
         """Own one server, from its start to its end: this task is the only one that ends it."""
-        model_id = slot.model.id
         error: GglibError | None = None
         with slot.scope:
             try:
@@ -266,12 +402,24 @@ class Router:
                     slot.model.name, None, (), f"{type(failure).__name__}: {failure}"
                 )
             else:
-                self._carry_out(self._scheduler.server_ready(model_id))
+                self._carry_out(
+                    self._scheduler.server_ready(
+                        slot.number,
+                        self._clock.monotonic(),
+                        slots=slot.server.record.config.parallel,
+                    )
+                )
                 await self._serving.wait_gone(slot.server)
         await self._end(slot, error)
 
+    async def _watch(self, slot: _Slot) -> None:
+        """Own a server that was taken over, to its end."""
+        assert slot.server is not None
+        with slot.scope:
+            await self._serving.wait_gone(slot.server)
+        await self._end(slot, None)
+
     async def _end(self, slot: _Slot, error: GglibError | None) -> None:
-        model_id = slot.model.id
         self._announce_gone(slot)
         if slot.server is not None:
             with anyio.CancelScope(shield=True):
@@ -281,36 +429,68 @@ class Router:
         slot.ended.set()
         if slot.death_noted:
             return
-        self._slot = None
+        now = self._clock.monotonic()
         if slot.stop_asked:
-            self._carry_out(self._scheduler.server_stopped(model_id))
+            actions = self._scheduler.server_stopped(slot.number, now)
         elif error is not None:
-            self._carry_out(self._scheduler.server_failed(model_id, error))
+            actions = self._scheduler.server_failed(
+                slot.number, error, now, out_of_memory=ran_out_of_memory(error)
+            )
         else:
-            self._carry_out(self._scheduler.server_died(model_id))
+            actions = self._scheduler.server_died(slot.number, now)
+        del self._slots[slot.number]
+        self._carry_out(actions)
 
     def _note_death(self, server: RunningServer) -> None:
         """Take note of a death before the task that owns the server has seen it."""
-        slot = self._slot
-        if slot is None or slot.server is not server or slot.stop_asked:
-            return
-        slot.death_noted = True
-        self._slot = None
-        self._carry_out(self._scheduler.server_died(slot.model.id))
+        for slot in self._slots.values():
+            if slot.server is server and not slot.stop_asked:
+                slot.death_noted = True
+                actions = self._scheduler.server_died(slot.number, self._clock.monotonic())
+                del self._slots[slot.number]
+                self._carry_out(actions)
+                return
 
     def _announce_gone(self, slot: _Slot) -> None:
-        if slot.server is not None:
+        if slot.server is not None and not slot.announced:
+            slot.announced = True
             for callback in self._gone_callbacks:
                 callback(slot.server)
 
 
 @asynccontextmanager
-async def open_router(serving: ServingService, *, queue_limit: int = 256) -> AsyncIterator[Router]:
-    """Run a router for the block; at its end every server it started is stopped."""
+async def open_router(
+    serving: ServingService,
+    *,
+    clock: Clock,
+    planner: Planner | None = None,
+    policy: Policy | None = None,
+    ttl_s: float | None = None,
+) -> AsyncIterator[Router]:
+    """Run a router for the block; at its end every server it started is stopped.
+
+    Unless a ``planner`` says otherwise there is one model in memory at a time. ``ttl_s``: idle
+    time after which a model goes that has none of its own; ``None`` = never.
+    """
     async with anyio.create_task_group() as tasks:
-        router = Router(serving, queue_limit=queue_limit, task_group=tasks)
+        router = Router(
+            serving,
+            clock=clock,
+            task_group=tasks,
+            planner=planner or CountPlanner(1),
+            policy=policy or Policy(),
+            ttl_s=ttl_s,
+        )
+        alarms = anyio.CancelScope()
+        tasks.start_soon(_within, alarms, router.keep_time)
         try:
             yield router
         finally:
             with anyio.CancelScope(shield=True):
                 await router.close()
+            alarms.cancel()
+
+
+async def _within(scope: anyio.CancelScope, work: Callable[[], Awaitable[None]]) -> None:
+    with scope:
+        await work()

@@ -1,25 +1,46 @@
-"""Who is served when: a synchronous state machine without I/O, clock or log.
+"""Who is served when: a synchronous state machine without I/O, clock, task or log.
 
 Events are method calls, in; actions are values, out, in the order in which they must be
-carried out. One model is resident at a time. Its waiters share one start. While others wait,
-a resident takes nothing new, ends what it has in flight, and yields to the model of the oldest
-waiter; whoever waited for a model when it became ready is served before it yields again (the
-gate), so that no swap is wasted and the order ABCABC becomes AABBCC.
+carried out. ``now`` is always the same clock's monotonic seconds. The rules, each told where
+it is decided:
+
+- One start serves all who wait for its model. What fits beside what runs is started.
+- What does not fit waits until those in its way yield. An idle one yields at once. One at work
+  goes on serving for as long as the oldest waiter's patience lasts, which is in proportion to
+  what the swap costs; then it ends what it has in flight, and goes. Nothing is cut.
+- Whoever waited for a model when it became ready is served before it yields to its equals
+  (the gate): no swap is wasted, and ABCABC becomes AABBCC.
+- Higher priority goes first, then age. A higher one does not wait for a lower one's patience,
+  and a lower one waits for as long as there are higher ones.
+- Every ticket ends exactly once: by a rejection, by ``request_gone``, or by a grant and then
+  ``request_finished``.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+import math
 from collections.abc import Iterator
-from enum import StrEnum
+from itertools import count
 
-import attrs
-
-from gglib.errors import GglibError, QueueFull, ShuttingDown, Unloaded
+from gglib.errors import BreakerOpen, GglibError, QueueFull, ShuttingDown, Unloaded
+from gglib.services.routing.actions import Action, Grant, Reject, Start, Stop
+from gglib.services.routing.line import Waiter
+from gglib.services.routing.planners import Planner
+from gglib.services.routing.state import (
+    Closing,
+    ModelState,
+    NoteKind,
+    Resident,
+    ResidentPhase,
+)
+from gglib.services.routing.swapping import Swapping
+from gglib.services.routing.terms import ModelTerms, Policy
 
 __all__ = [
     "Action",
     "Grant",
+    "ModelTerms",
+    "Policy",
     "Reject",
     "Resident",
     "ResidentPhase",
@@ -28,262 +49,407 @@ __all__ = [
     "Stop",
 ]
 
-
-@attrs.frozen
-class Start:
-    """Start a server for the model; answer with ``server_ready`` or ``server_failed``."""
-
-    model_id: int
-
-
-@attrs.frozen
-class Stop:
-    """Stop the model's server, or call off its start; answer with ``server_stopped``."""
-
-    model_id: int
-
-
-@attrs.frozen
-class Grant:
-    """The ticket's request may go to its model's server."""
-
-    ticket: int
-    model_id: int
-
-
-@attrs.frozen
-class Reject:
-    """The ticket's request will not be served."""
-
-    ticket: int
-    error: GglibError
-
-
-Action = Start | Stop | Grant | Reject
-
-
-class ResidentPhase(StrEnum):
-    """Where the resident is."""
-
-    STARTING = "starting"
-    READY = "ready"
-    STOPPING = "stopping"
-
-
-@attrs.define
-class Resident:
-    """The model that has the memory, or is getting it, or is giving it back."""
-
-    model_id: int
-    phase: ResidentPhase = ResidentPhase.STARTING
-    in_flight: set[int] = attrs.Factory(set)
-    gate: set[int] = attrs.Factory(set)
-    """Tickets that waited when it became ready, and still wait."""
-    unloading: bool = False
-    """Asked to go: yields as soon as nothing is in flight."""
-
-
-@attrs.define
-class _Waiters:
-    model_name: str
-    limit: int | None
-    tickets: OrderedDict[int, None] = attrs.Factory(OrderedDict)
+_BREAKER_MAX_S = 60.0
+#: The official SDK does not wait longer before it tries again.
+_RETRY_MAX_S = 120.0
+#: A server that ran this long was no crash at the start.
+_STABLE_S = 10.0
 
 
 class Scheduler:
     """Decides. Every method returns the actions that follow; none waits."""
 
-    __slots__ = ("_queue_limit", "_resident", "_shutting_down", "_ticket_model", "_waiting")
+    __slots__ = ("_arrivals", "_models", "_places", "_policy", "_shut", "_shut_at")
 
-    def __init__(self, *, queue_limit: int = 256) -> None:
-        self._queue_limit = queue_limit
-        self._resident: Resident | None = None
-        self._waiting: dict[int, _Waiters] = {}
-        self._ticket_model: OrderedDict[int, int] = OrderedDict()
-        self._shutting_down = False
+    def __init__(self, planner: Planner, policy: Policy | None = None) -> None:
+        self._policy = policy or Policy()
+        self._places = Swapping(planner, self._policy)
+        self._models: dict[int, ModelState] = {}
+        self._arrivals = count()
+        self._shut = False
+        self._shut_at = math.inf
 
     # What is
 
     @property
-    def resident(self) -> Resident | None:
-        """The model in memory, if any."""
-        return self._resident
-
-    def queued(self, model_id: int) -> int:
-        """Return how many wait for the model."""
-        waiters = self._waiting.get(model_id)
-        return len(waiters.tickets) if waiters else 0
+    def residents(self) -> list[Resident]:
+        """What has memory, is getting it, or is giving it back; the oldest first. Read only."""
+        return list(self._places.residents.values())
 
     @property
     def is_idle(self) -> bool:
         """Whether nothing is resident and nobody waits."""
-        return self._resident is None and not self._ticket_model
+        return not self._places.residents and not self._places.waiters
 
-    # What happens
+    def state(self, model_id: int) -> ModelState | None:
+        """Return what is known of a model that was asked for. Read only."""
+        return self._models.get(model_id)
 
-    def request_arrived(
-        self, ticket: int, model_id: int, model_name: str, *, limit: int | None = None
-    ) -> list[Action]:
-        """Take a request for a model; ``limit`` caps how many of them are in flight at once."""
-        if self._shutting_down:
-            return [Reject(ticket, ShuttingDown())]
-        if self.try_grant(ticket, model_id, limit):
-            return [Grant(ticket, model_id)]
-        if len(self._ticket_model) >= self._queue_limit:
-            return [Reject(ticket, QueueFull(model_name, self._queue_limit, 1.0))]
-        waiters = self._waiting.get(model_id)
-        if waiters is None:
-            waiters = self._waiting[model_id] = _Waiters(model_name, limit)
-        waiters.limit = limit
-        waiters.tickets[ticket] = None
-        self._ticket_model[ticket] = model_id
-        return list(self._advance())
+    def queued(self, model_id: int) -> int:
+        """Return how many wait for a model."""
+        model = self._models.get(model_id)
+        return model.line.count if model else 0
 
-    def try_grant(self, ticket: int, model_id: int, limit: int | None) -> bool:
-        """Grant a request that arrives now if it may go straight to its model's server."""
-        resident = self._resident
+    def queue(self) -> Iterator[Waiter]:
+        """Yield all who wait, in the order in which they stand now."""
+        lines = {id(model): model.line for _, model in self._places.waiters.values()}
+        waiting = [waiter for line in lines.values() for waiter in line]
+        best = {waiter.model_id: (-waiter.priority, waiter.number) for waiter in reversed(waiting)}
+        yield from sorted(
+            waiting, key=lambda each: (best[each.model_id], -each.priority, each.number)
+        )
+
+    def next_deadline(self) -> float | None:
+        """Return when ``time_passed`` must be called at the latest, if nothing happens before."""
+        deadline = min(self._places.due_at, self._shut_at)
+        for resident in self._places.residents.values():
+            deadline = min(deadline, self.expires_at(resident), self._cut_at(resident))
+        return None if deadline == math.inf else deadline
+
+    def expires_at(self, resident: Resident) -> float:
+        """Return when a resident goes for idleness, if nobody uses it; infinity = never."""
+        model = resident.model
+        ttl_s = model.terms.ttl_s
+        if ttl_s is None or model.pinned or not resident.takes_requests or not resident.is_idle:
+            return math.inf
+        return resident.used_at + ttl_s
+
+    # Requests
+
+    def try_grant(
+        self, ticket: int, terms: ModelTerms, now: float, priority: int | None = None
+    ) -> bool:
+        """Grant a request that arrives now if it may go straight to its model's server.
+
+        It is then in flight; nothing else follows.
+        """
+        model = self._models.get(terms.model_id)
+        if model is None:
+            return False
+        resident = model.resident
+        if priority is None:
+            priority = terms.priority
         if (
             resident is None
-            or resident.model_id != model_id
-            or resident.phase is not ResidentPhase.READY
-            or self._ticket_model
-            or resident.unloading
-            or self._shutting_down
-            or (limit is not None and len(resident.in_flight) >= limit)
+            or not resident.takes_requests
+            or model.line.count
+            or (resident.capacity is not None and resident.in_flight >= resident.capacity)
+            or (
+                resident.claim_due_at is not None
+                and resident.claim_due_at <= now
+                and resident.claim_priority >= priority
+            )
         ):
             return False
-        resident.in_flight.add(ticket)
+        self._places.occupy(resident, ticket, priority, now)
         return True
 
-    def request_gone(self, ticket: int) -> list[Action]:
+    def request_arrived(
+        self,
+        ticket: int,
+        terms: ModelTerms,
+        now: float,
+        *,
+        priority: int | None = None,
+        loads_only: bool = False,
+    ) -> list[Action]:
+        """Take a request for a model.
+
+        ``loads_only``: it wants the model ready, as an administrator does. Neither a full
+        queue nor a start that failed a moment ago holds it up, and its grant is its end.
+        """
+        if self._shut:
+            return [Reject(ticket, ShuttingDown())]
+        model = self._known(terms)
+        resident = model.resident
+        rank = terms.priority if priority is None else priority
+        if loads_only:
+            model.refused_until = model.not_before = 0.0
+        elif self.try_grant(ticket, terms, now, rank):
+            assert resident is not None
+            return [Grant(ticket, resident.server)]
+        elif (refusal := self._refusal(model, now)) is not None:
+            return [Reject(ticket, refusal)]
+        before = model.line.head()
+        number = next(self._arrivals)
+        self._places.wait(Waiter(ticket, terms.model_id, rank, number, now, loads_only), model)
+        if resident is not None:
+            self._places.serve(resident, now)
+        elif loads_only or before is None or rank > before.priority:
+            self._places.advance(now)
+        return self._taken()
+
+    def request_gone(self, ticket: int, now: float) -> list[Action]:
         """Forget a request whose client has left, wherever it stands."""
-        if ticket in self._ticket_model:
-            self._forget(ticket)
-            return list(self._advance())
-        return self.request_finished(ticket)
+        found = self._places.waiters.get(ticket)
+        if found is None:
+            return self.request_finished(ticket, now)
+        waiter, model = found
+        was_head = model.line.head() is waiter
+        self._places.forget(waiter, model)
+        resident = model.resident
+        if resident is not None and resident.phase is ResidentPhase.STARTING and not model.line:
+            # Nobody waits for it any more: the load would only keep others waiting.
+            model.note(now, NoteKind.CALLED_OFF)
+            self._places.stop(resident, now)
+        if resident is not None and resident.phase is ResidentPhase.READY:
+            self._after_change(resident, now)
+        elif was_head:
+            self._places.advance(now)
+        return self._taken()
 
-    def request_finished(self, ticket: int) -> list[Action]:
-        """Count a granted request as done. Unknown tickets are those of a server that died."""
-        resident = self._resident
-        if resident is None or ticket not in resident.in_flight:
+    def request_finished(self, ticket: int, now: float) -> list[Action]:
+        """Count a granted request as done. Tickets that are not in flight are ignored."""
+        found = self._places.leases.pop(ticket, None)
+        if found is None:
             return []
-        resident.in_flight.discard(ticket)
-        if not self._ticket_model and not resident.unloading:
+        resident, priority = found
+        resident.in_flight -= 1
+        left = resident.levels[priority] = resident.levels[priority] - 1
+        if not left:
+            del resident.levels[priority]
+        if resident.phase is not ResidentPhase.READY:
             return []
-        return list(self._advance())
+        resident.used_at = now
+        if not self._places.wanted and not resident.model.line and resident.closing is None:
+            return []
+        self._after_change(resident, now, level_fell=not left)
+        return self._taken()
 
-    def server_ready(self, model_id: int) -> list[Action]:
-        """The resident's server answers."""
-        resident = self._expect(model_id, ResidentPhase.STARTING)
+    # Servers
+
+    def server_ready(self, server: int, now: float, *, slots: int | None = None) -> list[Action]:
+        """A server answers; it serves ``slots`` requests at once (``None``: any number)."""
+        resident = self._at(server, ResidentPhase.STARTING)
         if resident is None:
             return []
-        resident.phase = ResidentPhase.READY
-        waiters = self._waiting.get(model_id)
-        resident.gate = set(waiters.tickets) if waiters else set()
-        return list(self._advance())
+        model = resident.model
+        model.load_s = now - resident.started_at
+        model.failures = 0
+        model.refused_until = 0.0
+        model.retried = False
+        model.note(now, NoteKind.READY)
+        self._open(resident, now, slots)
+        return self._taken()
 
-    def server_failed(self, model_id: int, error: GglibError) -> list[Action]:
-        """The resident's start failed: so do all who waited for it."""
-        if self._expect(model_id, ResidentPhase.STARTING) is None:
+    def server_failed(
+        self, server: int, error: GglibError, now: float, *, out_of_memory: bool = False
+    ) -> list[Action]:
+        """A start failed: so do all who waited for it.
+
+        One that failed for want of memory is tried once more, if an idle server can go for it.
+        """
+        resident = self._places.residents.get(server)
+        if resident is None:
             return []
-        self._resident = None
-        return [*self._reject_waiters(model_id, error), *self._advance()]
+        if resident.phase is not ResidentPhase.STARTING:
+            return self.server_stopped(server, now)
+        model = resident.model
+        self._places.leave(resident)
+        model.note(now, NoteKind.FAILED, str(error))
+        spare = self._least_useful() if out_of_memory and not model.retried else None
+        if spare is not None and model.is_wanted:
+            model.retried = True
+            self._places.make_room(model, spare, now)
+        else:
+            model.retried = False
+            model.failures += 1
+            model.failure = error
+            model.refused_until = now + min(_BREAKER_MAX_S, 2.0 ** min(model.failures - 1, 10))
+            self._places.reject_all(model, error)
+        self._places.advance(now)
+        return self._taken()
 
-    def server_died(self, model_id: int) -> list[Action]:
+    def server_died(self, server: int, now: float) -> list[Action]:
         """A ready server is gone. Its waiters get a new one; what was in flight knows already."""
-        if self._expect(model_id, ResidentPhase.READY) is None:
+        resident = self._places.residents.get(server)
+        if resident is None:
             return []
-        self._resident = None
-        return list(self._advance())
+        if resident.phase is ResidentPhase.STOPPING:
+            return self.server_stopped(server, now)
+        model = resident.model
+        model.crashes = 1 if now - resident.ready_at >= _STABLE_S else model.crashes + 1
+        if model.crashes > 1:
+            model.not_before = now + min(_BREAKER_MAX_S, 2.0 ** min(model.crashes - 2, 10))
+        self._places.leave(resident)
+        model.note(now, NoteKind.DIED)
+        self._places.advance(now)
+        return self._taken()
 
-    def server_stopped(self, model_id: int) -> list[Action]:
-        """The resident's server is gone, as asked."""
-        if self._expect(model_id, ResidentPhase.STOPPING) is None:
+    def server_stopped(self, server: int, now: float) -> list[Action]:
+        """A server is gone, as asked."""
+        resident = self._at(server, ResidentPhase.STOPPING)
+        if resident is None:
             return []
-        self._resident = None
-        return list(self._advance())
+        if resident.ready_at:
+            resident.model.stop_s = now - resident.stopping_since
+        self._places.leave(resident)
+        self._places.advance(now)
+        return self._taken()
 
-    def unload(self, model_id: int, *, cut: bool = False) -> list[Action]:
-        """Let the model go; its waiters get an error. ``cut``: do not wait for what is in flight.
+    def take_over(
+        self, terms: ModelTerms, now: float, *, slots: int | None = None
+    ) -> tuple[int, list[Action]] | None:
+        """Make a server that runs already a resident: its number, and what follows.
+
+        ``None``: its model has a server, or the scheduler shuts down.
+        """
+        model = self._known(terms)
+        if model.resident is not None or self._shut:
+            return None
+        self._places.call_off(model)
+        resident = self._places.enter(model, now)
+        model.note(now, NoteKind.TAKEN_OVER)
+        self._open(resident, now, slots)
+        return resident.server, self._taken()
+
+    # What an administrator asks for
+
+    def unload(self, model_id: int, now: float, *, cut: bool = False) -> list[Action]:
+        """Let a model go; its waiters get an error. ``cut``: what is in flight is not waited for.
 
         A later request starts it again.
         """
-        waiters = self._waiting.get(model_id)
-        name = waiters.model_name if waiters else ""
-        actions: list[Action] = self._reject_waiters(model_id, Unloaded(name))
-        resident = self._resident
-        if resident is not None and resident.model_id == model_id:
-            resident.unloading = True
-            if cut and resident.phase is not ResidentPhase.STOPPING:
-                resident.phase = ResidentPhase.STOPPING
-                actions.append(Stop(model_id))
-        return [*actions, *self._advance()]
+        model = self._models.get(model_id)
+        if model is None:
+            return []
+        resident = model.resident
+        self._places.reject_all(model, Unloaded(model.terms.name))
+        if resident is not None and resident.phase is not ResidentPhase.STOPPING:
+            model.note(now, NoteKind.UNLOADED)
+            self._places.close(resident, Closing.UNLOAD, now)
+            if cut:
+                self._places.stop(resident, now)
+        self._places.advance(now)
+        return self._taken()
 
-    def shutdown(self) -> list[Action]:
-        """Accept nothing more, reject who waits, and let the resident go when it is done."""
-        self._shutting_down = True
-        actions: list[Action] = []
-        for model_id in list(self._waiting):
-            actions += self._reject_waiters(model_id, ShuttingDown())
-        if self._resident is not None:
-            actions += self.unload(self._resident.model_id)
-        return actions
+    def unload_all(self, now: float, *, cut: bool = False) -> list[Action]:
+        """Let every model go."""
+        models = [model for model in self._models.values() if model.resident or model.line]
+        return [
+            action for model in models for action in self.unload(model.terms.model_id, now, cut=cut)
+        ]
+
+    def drain(self, model_id: int, now: float) -> list[Action]:
+        """Let a model go when all who wait for it now are served. Later ones start it again."""
+        model = self._models.get(model_id)
+        resident = model.resident if model is not None else None
+        if resident is None or resident.phase is not ResidentPhase.READY:
+            return []
+        resident.gate = next(self._arrivals)
+        resident.model.note(now, NoteKind.UNLOADED)
+        self._places.close(resident, Closing.DRAIN, now)
+        self._places.serve(resident, now)
+        self._places.advance(now)
+        return self._taken()
+
+    def set_pinned(self, terms: ModelTerms, pinned: bool, now: float) -> list[Action]:
+        """Pin a model, or let it go the way of all models."""
+        model = self._known(terms)
+        model.pinned = pinned
+        resident = model.resident
+        if pinned and resident is not None and resident.closing is Closing.SWAP:
+            for other in list(self._places.wanted.values()):
+                if other.swap is resident.swap:
+                    self._places.call_off(other)
+        self._places.advance(now)
+        return self._taken()
+
+    def shutdown(self, now: float, *, deadline: float = math.inf) -> list[Action]:
+        """Accept nothing more, reject who waits, and let all go when done, or at ``deadline``."""
+        self._shut = True
+        self._shut_at = min(self._shut_at, deadline)
+        self._places.shut_down(now)
+        return [*self._taken(), *self.time_passed(now)]
+
+    # Time
+
+    def time_passed(self, now: float) -> list[Action]:
+        """Do what has become due."""
+        for resident in list(self._places.residents.values()):
+            if self._shut_at <= now or self._cut_at(resident) <= now:
+                self._places.stop(resident, now)
+            elif self.expires_at(resident) <= now:
+                resident.model.note(now, NoteKind.EXPIRED)
+                self._places.close(resident, Closing.UNLOAD, now)
+        if self._shut_at <= now:
+            self._shut_at = math.inf
+        if self._places.due_at <= now:
+            self._places.advance(now)
+        return self._taken()
 
     # How it is decided
 
-    def _expect(self, model_id: int, phase: ResidentPhase) -> Resident | None:
-        resident = self._resident
-        if resident is None or resident.model_id != model_id or resident.phase is not phase:
-            return None
-        return resident
+    def _known(self, terms: ModelTerms) -> ModelState:
+        model = self._models.get(terms.model_id)
+        if model is None:
+            model = self._models[terms.model_id] = ModelState(terms, pinned=terms.pinned)
+        elif model.terms is not terms:
+            if model.terms.pinned != terms.pinned:
+                model.pinned = terms.pinned
+            model.terms = terms
+        return model
 
-    def _forget(self, ticket: int) -> None:
-        model_id = self._ticket_model.pop(ticket)
-        waiters = self._waiting[model_id]
-        del waiters.tickets[ticket]
-        if not waiters.tickets:
-            del self._waiting[model_id]
-        if self._resident is not None:
-            self._resident.gate.discard(ticket)
+    def _taken(self) -> list[Action]:
+        actions, self._places.actions = self._places.actions, []
+        return actions
 
-    def _reject_waiters(self, model_id: int, error: GglibError) -> list[Action]:
-        waiters = self._waiting.get(model_id)
-        tickets = deque(waiters.tickets) if waiters else deque[int]()
-        for ticket in tickets:
-            self._forget(ticket)
-        return [Reject(ticket, error) for ticket in tickets]
+    def _at(self, server: int, phase: ResidentPhase) -> Resident | None:
+        resident = self._places.residents.get(server)
+        return resident if resident is not None and resident.phase is phase else None
 
-    def _advance(self) -> Iterator[Action]:
-        resident = self._resident
-        if resident is None:
-            if self._ticket_model and not self._shutting_down:
-                oldest = next(iter(self._ticket_model.values()))
-                self._resident = Resident(oldest)
-                yield Start(oldest)
-            return
-        if resident.phase is ResidentPhase.STARTING:
-            # Nobody waits for it any more: the load would only keep others waiting.
-            if resident.model_id not in self._waiting:
-                yield from self._stop(resident)
-        elif resident.phase is ResidentPhase.READY:
-            yield from self._serve(resident)
+    def _refusal(self, model: ModelState, now: float) -> GglibError | None:
+        if model.resident is None and now < model.refused_until:
+            return BreakerOpen(model.terms.name, str(model.failure), model.refused_until - now)
+        limit = self._policy.queue_limit
+        if len(self._places.waiters) >= limit:
+            return QueueFull(model.terms.name, limit, self._place_free_in_s(now))
+        return None
 
-    def _serve(self, resident: Resident) -> Iterator[Action]:
-        others_wait = len(self._ticket_model) > self.queued(resident.model_id)
-        yields = others_wait or resident.unloading
-        waiters = self._waiting.get(resident.model_id)
-        if waiters is not None and not resident.unloading:
-            for ticket in list(waiters.tickets):
-                if waiters.limit is not None and len(resident.in_flight) >= waiters.limit:
-                    break
-                if yields and ticket not in resident.gate:
-                    break
-                self._forget(ticket)
-                resident.in_flight.add(ticket)
-                yield Grant(ticket, resident.model_id)
-        if yields and not resident.in_flight and not resident.gate:
-            yield from self._stop(resident)
+    def _place_free_in_s(self, now: float) -> float:
+        """Return when somebody is expected to leave the queue."""
+        loads = [
+            resident.model.expected_load_s - (now - resident.started_at)
+            for resident in self._places.residents.values()
+            if resident.phase is ResidentPhase.STARTING
+        ]
+        expected_s = min(loads) if loads else self._places.grant_every_s
+        return min(_RETRY_MAX_S, max(1.0, expected_s))
 
-    def _stop(self, resident: Resident) -> Iterator[Action]:
-        resident.phase = ResidentPhase.STOPPING
-        yield Stop(resident.model_id)
+    def _open(self, resident: Resident, now: float, slots: int | None) -> None:
+        """Let a resident serve, those who wait already first."""
+        limits = [limit for limit in (resident.model.terms.limit, slots) if limit is not None]
+        resident.phase = ResidentPhase.READY
+        resident.capacity = min(limits, default=None)
+        resident.ready_at = resident.used_at = now
+        resident.gate = next(self._arrivals)
+        self._places.serve(resident, now)
+        if self._places.wanted:
+            self._places.advance(now)
+
+    def _after_change(self, resident: Resident, now: float, *, level_fell: bool = False) -> None:
+        """Something about a ready resident's requests has changed: grant, stop, or pass it on."""
+        places = self._places
+        places.serve(resident, now)
+        places.stop_if_drained(resident, now)
+        claim_due = (
+            resident.claim_due_at is not None
+            and resident.claim_due_at <= now
+            and not resident.gate_holds(resident.claim_priority)
+        )
+        if places.wanted and (not resident.in_flight or level_fell or claim_due):
+            places.advance(now)
+
+    def _cut_at(self, resident: Resident) -> float:
+        limit_s = self._policy.max_drain_s
+        if limit_s is None or resident.closing is None or resident.phase is not ResidentPhase.READY:
+            return math.inf
+        return resident.closing_since + limit_s
+
+    def _least_useful(self) -> Resident | None:
+        idle = [
+            resident
+            for resident in self._places.residents.values()
+            if resident.takes_requests and resident.is_idle and not resident.model.pinned
+        ]
+        return min(idle, key=lambda each: each.used_at, default=None)

@@ -111,6 +111,9 @@ _FACTS: Choices = {
     **dict.fromkeys(("parameters", "context_length", "layers", "heads", "kv_heads"), _WHOLE),
     **dict.fromkeys(("embedding_size", "expert_count", "expert_used_count"), _WHOLE),
     "vocabulary_size": _WHOLE,
+    **dict.fromkeys(("feed_forward_size", "key_length", "value_length", "kv_heads_total"), _WHOLE),
+    **dict.fromkeys(("sliding_window", "sliding_layers", "recurrent_layers"), _WHOLE),
+    **dict.fromkeys(("recurrent_state_size", "input_bytes", "output_bytes"), _WHOLE),
     "capabilities": (frozenset(Capability), frozenset({Capability.CHAT}), frozenset()),
 }
 

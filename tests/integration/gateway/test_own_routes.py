@@ -11,6 +11,7 @@ import pytest
 from support.gateway import RawClient, SocketGateway, open_socket_gateway
 
 from gglib.errors import StartFailed
+from gglib.services.routing.planners import CountPlanner
 
 TOKEN = "Authorization: Bearer admin-token\r\n"
 
@@ -145,7 +146,7 @@ async def test_unload_waits_for_what_is_in_flight() -> None:
         await gateway.upstream.reach("streaming").wait()
         async with gateway.connect() as other:
             await other.post("", path="/admin/models/m/unload", extra=TOKEN)
-            while not gateway.router._scheduler.resident.unloading:  # type: ignore[union-attr]
+            while gateway.router.residents()[0].closing is None:
                 await anyio.lowlevel.checkpoint()
             assert (await running(gateway))[0]["in_flight"] == 1
             assert gateway.serving.stops == []
@@ -153,6 +154,55 @@ async def test_unload_waits_for_what_is_in_flight() -> None:
             assert (await client.read()).body.endswith(b"data: 1\n\n")
             assert (await other.read()).status == 200
         assert gateway.serving.stops == ["m"]
+
+
+async def test_drain_serves_who_waits_and_then_unloads() -> None:
+    """The one in flight, and the one in the queue."""
+    async with open_socket_gateway() as gateway, gateway.connect() as client:
+        await client.post('{"model":"one","do":"gated_stream"}')
+        await gateway.upstream.reach("streaming").wait()
+        async with gateway.connect() as second, gateway.connect() as other:
+            await second.post('{"model":"one"}')
+            while not gateway.router.queue():
+                await anyio.lowlevel.checkpoint()
+            (waiting,) = (await told_queue(gateway))["queue"]
+            assert (waiting["position"], waiting["model"], waiting["priority"]) == (0, "one", 0)
+            await other.post("", path="/admin/models/one/drain", extra=TOKEN)
+            while gateway.router.residents()[0].closing is None:
+                await anyio.lowlevel.checkpoint()
+            gateway.upstream.gate("go on").set()
+            assert (await client.read()).body.endswith(b"data: 1\n\n")
+            assert (await second.read()).status == 200
+            assert (await other.read()).status == 200
+        assert gateway.serving.stops == ["one"]
+        assert len(gateway.serving.starts) == 1
+
+
+async def told_queue(gateway: SocketGateway) -> Any:
+    """Return what ``/admin/queue`` says."""
+    async with gateway.connect() as client:
+        await client.send(f"GET /admin/queue HTTP/1.1\r\nHost: localhost\r\n{TOKEN}\r\n")
+        return json.loads((await client.read()).body)
+
+
+async def test_pinned_model_keeps_its_place_and_why_tells_so() -> None:
+    """The other one is refused, with the reason, until it is unpinned."""
+    async with open_socket_gateway() as gateway, gateway.connect() as client:
+        assert await admin(client, "/admin/models/m/pin") == (200, {"model": "m", "pinned": True})
+        await admin(client, "/admin/models/m/load")
+        assert (await running(gateway))[0]["pinned"]
+        status, told = await admin(client, "/admin/models/n/load")
+        assert (status, told["error"]["code"]) == (503, "no_room")
+        for name, phase, events in (("m", "ready", ["started", "ready"]), ("n", None, ["refused"])):
+            await client.send(
+                f"GET /admin/why/{name}-alias HTTP/1.1\r\nHost: localhost\r\n{TOKEN}\r\n"
+            )
+            why = json.loads((await client.read()).body)
+            assert (why["model"], why["story"]["phase"]) == (name, phase)
+            assert [event["what"] for event in why["story"]["events"]][:2] == events
+        await admin(client, "/admin/models/m/unpin")
+        status, _ = await admin(client, "/admin/models/n/load")
+        assert status == 200
 
 
 @pytest.mark.parametrize(
@@ -221,3 +271,22 @@ async def test_bug_is_logged_and_told_without_its_details(
     (record,) = caplog.records
     assert record.exc_info is not None
     assert isinstance(record.exc_info[1], ZeroDivisionError)
+
+
+async def test_two_models_are_relayed_at_once_where_both_fit() -> None:
+    """Each to its own server; both are shown, and each is unloaded by itself."""
+    async with open_socket_gateway(planner=CountPlanner(2)) as gateway:
+        async with gateway.connect() as first, gateway.connect() as second:
+            await first.post('{"model":"m","do":"gated_stream"}')
+            await gateway.upstream.reach("streaming").wait()
+            await second.post('{"model":"n"}')
+            assert (await second.read()).status == 200
+            rows = {row["model"]: row for row in await running(gateway)}
+            assert {name: row["in_flight"] for name, row in rows.items()} == {"m": 1, "n": 0}
+            assert rows["m"]["server_id"] != rows["n"]["server_id"]
+            status, _ = await admin(second, "/admin/models/n/unload")
+            assert status == 200
+            gateway.upstream.gate("go on").set()
+            assert (await first.read()).body.endswith(b"data: 1\n\n")
+            assert [row["model"] for row in await running(gateway)] == ["m"]
+        assert gateway.serving.stops == ["n"]

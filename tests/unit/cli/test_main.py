@@ -21,13 +21,13 @@ STATUSES = {
     USAGE: "AmbiguousModel ConfigurationError InvalidRequest InvalidValue",
     NOT_FOUND: "EngineNotFound ModelFileMissing ModelNotFound NotRunning",
     REFUSED: (
-        "AdmissionError DatabaseTooNew DoesNotFit Forbidden GatewayRunning ModelExists QueueFull "
-        "QueueTimeout RateLimited ShuttingDown Unauthorized Unloaded"
+        "AdmissionError DatabaseTooNew DoesNotFit Forbidden GatewayRunning ModelExists NoRoom "
+        "QueueFull QueueTimeout RateLimited ShuttingDown Unauthorized Unloaded"
     ),
     FAILED: (
-        "AdapterError DataDirectoryUnusable DatabaseCorrupt EngineCannot EngineDied EngineError "
-        "GatewayUnreachable GglibError InvalidModelFile ModelError NotConfigured PortInUse "
-        "ServerError StartFailed StartTimeout StopFailed StorageError"
+        "AdapterError BreakerOpen DataDirectoryUnusable DatabaseCorrupt EngineCannot EngineDied "
+        "EngineError GatewayUnreachable GglibError InvalidModelFile ModelError NotConfigured "
+        "PortInUse ServerError StartFailed StartTimeout StopFailed StorageError"
     ),
 }
 EXPECTED = {name: status for status, names in STATUSES.items() for name in names.split()}

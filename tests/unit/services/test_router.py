@@ -11,8 +11,11 @@ import pytest
 from support.gateway import FakeServing, model
 from support.upstream import ScriptedUpstream
 
-from gglib.errors import QueueFull, ShuttingDown, StartFailed, Unloaded
-from gglib.services.routing.router import Lease, ResidentPhase, Router, open_router
+from gglib.bootstrap import SystemClock
+from gglib.errors import BreakerOpen, QueueFull, ShuttingDown, StartFailed, Unloaded
+from gglib.services.routing.router import Lease, Router, open_router
+from gglib.services.routing.scheduler import ResidentPhase
+from gglib.services.routing.terms import Policy
 
 pytestmark = pytest.mark.anyio
 
@@ -29,7 +32,11 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
 @asynccontextmanager
 async def routing(*, queue_limit: int = 256) -> AsyncIterator[tuple[Router, FakeServing]]:
     serving = FakeServing(ScriptedUpstream())
-    async with open_router(serving, queue_limit=queue_limit) as router:  # type: ignore[arg-type]
+    async with open_router(
+        serving,  # type: ignore[arg-type]
+        clock=SystemClock(),
+        policy=Policy(queue_limit=queue_limit),
+    ) as router:
         with anyio.fail_after(10):
             yield router, serving
 
@@ -98,7 +105,10 @@ async def test_failed_start_is_told_to_each_waiter_as_its_own_error() -> None:
                 tasks.start_soon(one, router)
         assert len({id(error) for error in errors}) == 3
         assert {error.exit_status for error in errors} == {7}
+        with pytest.raises(BreakerOpen, match="status 7"):
+            await router.acquire(A)
         serving.failure = None
+        await router.load(A)
         async with router.lease(A):
             assert serving.starts == ["a", "a"]
 
@@ -110,8 +120,7 @@ async def test_adapter_bug_in_a_start_is_a_failed_start() -> None:
         with pytest.raises(StartFailed, match="oops"):
             await router.acquire(A)
         serving.failure = None
-        async with router.lease(A):
-            pass
+        assert (await router.load(A)).model == A
 
 
 async def test_swap_stops_one_before_it_starts_the_other() -> None:

@@ -1,363 +1,658 @@
-"""The exclusive scheduler: its rules, one by one, and by a thousand random schedules."""
+"""The scheduler's rules, one by one. Random schedules are in ``test_scheduler_machine``."""
 
 from __future__ import annotations
 
-from itertools import count
-
+import attrs
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from support.routing import Desk, terms
 
-from gglib.errors import GglibError, QueueFull, ShuttingDown, StartFailed, Unloaded
-from gglib.services.routing.scheduler import (
-    Action,
-    Grant,
-    Reject,
-    ResidentPhase,
-    Scheduler,
-    Start,
-    Stop,
+from gglib.errors import (
+    BreakerOpen,
+    DoesNotFit,
+    NoRoom,
+    QueueFull,
+    ShuttingDown,
+    Unloaded,
+)
+from gglib.services.routing.explain import explain
+from gglib.services.routing.planners import (
+    CountPlanner,
+    ExclusivePlanner,
+    Group,
+    GroupsPlanner,
+    MemoryPlanner,
 )
 
-A, B, C = 1, 2, 3
-
-
-class Arrivals:
-    """Makes requests, with tickets in order."""
-
-    def __init__(self, scheduler: Scheduler) -> None:
-        self.scheduler = scheduler
-        self._tickets = count(1)
-
-    def __call__(self, model: int, limit: int | None = None) -> list[Action]:
-        return self.scheduler.request_arrived(
-            next(self._tickets), model, f"model-{model}", limit=limit
-        )
+A, B, C, D = (terms(number, name) for number, name in enumerate("abcd", 1))
+ONE = attrs.evolve(A, limit=1)
 
 
 @pytest.fixture
-def scheduler() -> Scheduler:
-    return Scheduler(queue_limit=10)
+def desk() -> Desk:
+    """One model at a time."""
+    return Desk(ExclusivePlanner(), places=1)
 
 
 @pytest.fixture
-def arrive(scheduler: Scheduler) -> Arrivals:
-    return Arrivals(scheduler)
+def two() -> Desk:
+    """Two models at a time."""
+    return Desk(CountPlanner(2), places=2)
 
 
-def test_first_request_starts_its_model(arrive: Arrivals) -> None:
-    """Nothing is resident: the model starts."""
-    assert arrive(A) == [Start(A)]
+# Starts
 
 
-def test_requests_during_a_start_join_it(scheduler: Scheduler, arrive: Arrivals) -> None:
+def test_first_request_starts_its_model(desk: Desk) -> None:
+    """Nothing is in memory."""
+    desk.arrive(A)
+    assert desk.is_(A) == "starting"
+
+
+def test_requests_during_a_start_join_it(desk: Desk) -> None:
     """One start serves all."""
-    arrive(A)
-    assert arrive(A) == []
-    assert scheduler.server_ready(A) == [Grant(1, A), Grant(2, A)]
+    tickets = [desk.arrive(A) for _ in range(10)]
+    desk.ready(A)
+    assert desk.starts == [A.model_id]
+    assert list(desk.granted) == tickets
 
 
-def test_request_to_a_ready_model_is_granted_at_once(
-    scheduler: Scheduler, arrive: Arrivals
-) -> None:
+def test_request_to_a_ready_model_is_granted_at_once(desk: Desk) -> None:
     """The fast path."""
-    arrive(A)
-    scheduler.server_ready(A)
-    assert arrive(A) == [Grant(2, A)]
+    desk.have(A)
+    assert desk.arrive(A) in desk.granted
 
 
-def test_failed_start_fails_all_its_waiters_and_starts_the_next(
-    scheduler: Scheduler, arrive: Arrivals
-) -> None:
+def test_model_that_fits_starts_beside_the_others(two: Desk) -> None:
+    """In parallel with another start."""
+    two.arrive(A)
+    two.arrive(B)
+    assert (two.is_(A), two.is_(B)) == ("starting", "starting")
+
+
+def test_start_that_nobody_waits_for_is_called_off(desk: Desk) -> None:
+    """The last one to leave takes it along, and the next in line gets the place."""
+    first, second = desk.arrive(A), desk.arrive(A)
+    desk.leave(first)
+    assert desk.is_(A) == "starting"
+    desk.arrive(B)
+    desk.leave(second)
+    assert desk.is_(A) == "stopping"
+    desk.stopped(A)
+    assert desk.is_(B) == "starting"
+
+
+def test_failed_start_fails_all_its_waiters_and_starts_the_next(desk: Desk) -> None:
     """An error is no reason to keep another model waiting."""
-    arrive(A), arrive(A), arrive(B)
-    error = StartFailed("a", 1)
-    assert scheduler.server_failed(A, error) == [Reject(1, error), Reject(2, error), Start(B)]
+    first, second, other = desk.arrive(A), desk.arrive(A), desk.arrive(B)
+    error = desk.fail(A)
+    assert (desk.errors[first], desk.errors[second]) == (error, error)
+    assert other in desk.waiting
+    assert desk.is_(B) == "starting"
 
 
-def test_no_swap_while_the_resident_answers(scheduler: Scheduler, arrive: Arrivals) -> None:
-    """What is in flight is never cut for another model."""
-    arrive(A)
-    scheduler.server_ready(A)
-    assert arrive(B) == []
-    assert scheduler.request_finished(1) == [Stop(A)]
-    assert scheduler.server_stopped(A) == [Start(B)]
+def test_breaker_opens_after_a_failure_and_doubles(desk: Desk) -> None:
+    """1 s, 2 s, 4 s, to 60 s at most; the refusal says how long."""
+    delays = []
+    for _ in range(8):
+        desk.arrive(A)
+        desk.fail(A)
+        refusal = desk.errors[desk.arrive(A)]
+        assert isinstance(refusal, BreakerOpen)
+        delays.append(refusal.retry_after_s)
+        desk.wait(refusal.retry_after_s)
+    assert delays == [1, 2, 4, 8, 16, 32, 60, 60]
 
 
-def test_idle_resident_yields_at_once(scheduler: Scheduler, arrive: Arrivals) -> None:
-    """Nothing in flight: nothing to wait for."""
-    arrive(A)
-    scheduler.server_ready(A)
-    scheduler.request_finished(1)
-    assert arrive(B) == [Stop(A)]
-
-
-def test_new_requests_queue_while_another_model_waits(
-    scheduler: Scheduler, arrive: Arrivals
-) -> None:
-    """Steady traffic on one model cannot starve another."""
-    arrive(A)
-    scheduler.server_ready(A)
-    arrive(B)
-    assert arrive(A) == []
-    assert scheduler.request_finished(1) == [Stop(A)]
-
-
-def test_interleaved_models_are_collated(scheduler: Scheduler, arrive: Arrivals) -> None:
-    """ABABAB costs one swap, not five."""
+def test_success_closes_the_breaker(desk: Desk) -> None:
+    """The next failure is the first again."""
     for _ in range(3):
-        arrive(A), arrive(B)
-    granted = [a.ticket for a in scheduler.server_ready(A) if isinstance(a, Grant)]
-    assert granted == [1, 3, 5]
-    assert [scheduler.request_finished(ticket) for ticket in granted] == [[], [], [Stop(A)]]
-    assert scheduler.server_stopped(A) == [Start(B)]
-    assert scheduler.server_ready(B) == [Grant(2, B), Grant(4, B), Grant(6, B)]
+        desk.arrive(A)
+        desk.fail(A)
+        desk.wait(60)
+    desk.have(A)
+    desk.unload(A)
+    desk.stopped(A)
+    desk.arrive(A)
+    desk.fail(A)
+    refusal = desk.errors[desk.arrive(A)]
+    assert isinstance(refusal, BreakerOpen)
+    assert refusal.retry_after_s == 1
 
 
-def test_concurrency_limit_holds_and_the_gate_is_served_first(
-    scheduler: Scheduler, arrive: Arrivals
-) -> None:
-    """Whoever waited when it became ready is served before it yields, one at a time."""
-    arrive(A, 1), arrive(A, 1), arrive(B)
-    assert scheduler.server_ready(A) == [Grant(1, A)]
-    assert arrive(A, 1) == []  # behind the gate, and behind B
-    assert scheduler.request_finished(1) == [Grant(2, A)]
-    assert scheduler.request_finished(2) == [Stop(A)]
+def test_load_by_hand_passes_the_breaker_and_takes_no_slot(desk: Desk) -> None:
+    """Somebody has just repaired something."""
+    desk.arrive(ONE)
+    desk.fail(ONE)
+    desk.arrive(ONE, loads_only=True)
+    request = desk.arrive(ONE)
+    desk.ready(ONE)
+    assert request in desk.granted
+    assert not desk.waiting
 
 
-def test_client_that_leaves_the_queue_is_forgotten(scheduler: Scheduler, arrive: Arrivals) -> None:
-    """It is granted nothing, and a stop for its sake is called off."""
-    arrive(A)
-    scheduler.server_ready(A)
-    arrive(B)
-    assert scheduler.request_gone(2) == []
-    assert arrive(A) == [Grant(3, A)]
+def test_start_without_memory_evicts_the_least_used_idle_one_and_is_tried_once_more() -> None:
+    """The estimate was wrong; the second failure is told."""
+    desk = Desk(CountPlanner(3))
+    desk.have(A, B)
+    ticket = desk.arrive(C)
+    desk.fail(C, out_of_memory=True)
+    assert (desk.is_(A), desk.is_(B), desk.is_(C)) == ("stopping", "ready", None)
+    desk.stopped(A)
+    error = desk.fail(C, out_of_memory=True)
+    assert desk.errors[ticket] is error
+    assert desk.is_(B) == "ready"
 
 
-def test_start_that_nobody_waits_for_is_called_off(scheduler: Scheduler, arrive: Arrivals) -> None:
-    """The last one to leave takes it along."""
-    arrive(A), arrive(A)
-    assert scheduler.request_gone(1) == []
-    assert scheduler.request_gone(2) == [Stop(A)]
-    assert scheduler.server_stopped(A) == []
-    assert scheduler.is_idle
+def test_start_without_memory_beside_busy_ones_fails(two: Desk) -> None:
+    """Nothing is cut, and nobody waits for the busy one."""
+    two.arrive(A)
+    two.ready(A)
+    ticket = two.arrive(B)
+    error = two.fail(B, out_of_memory=True)
+    assert two.errors[ticket] is error
 
 
-def test_request_during_a_stop_starts_it_again(scheduler: Scheduler, arrive: Arrivals) -> None:
+# Swaps
+
+
+def test_idle_resident_yields_at_once(desk: Desk) -> None:
+    """Nothing in flight, nobody queued: nothing to wait for."""
+    desk.have(A)
+    desk.arrive(B)
+    assert desk.is_(A) == "stopping"
+    desk.stopped(A)
+    assert desk.is_(B) == "starting"
+
+
+def test_resident_at_work_serves_on_until_patience_is_up(desk: Desk) -> None:
+    """8 times a swap of 1 s; then its new requests queue, and what is in flight ends."""
+    desk.have(A)
+    first = desk.arrive(A)
+    desk.arrive(B)
+    desk.wait(7.9)
+    second = desk.arrive(A)
+    assert second in desk.granted
+    desk.wait(0.1)
+    third = desk.arrive(A)
+    assert third in desk.waiting
+    desk.finish(first)
+    assert desk.is_(A) == "ready"
+    desk.finish(second)
+    assert desk.is_(A) == "stopping"
+
+
+def test_patience_is_capped_by_max_wait(desk: Desk) -> None:
+    """However long the load."""
+    desk = Desk(ExclusivePlanner(), max_wait_s=2.0)
+    desk.have(A)
+    desk.arrive(A)
+    desk.arrive(attrs.evolve(B, size_bytes=100 * 10**9))
+    desk.wait(1.9)
+    assert desk.arrive(A) in desk.granted
+    desk.wait(0.1)
+    assert desk.arrive(A) in desk.waiting
+
+
+def test_patience_follows_measured_times(desk: Desk) -> None:
+    """A stop of 0.5 s and a load of 2 s: 20 s."""
+    desk.arrive(B)
+    desk.wait(2.0)
+    desk.ready(B)
+    desk.finish(*list(desk.granted))
+    desk.arrive(A)
+    desk.wait(0.5)
+    desk.stopped(B)
+    desk.ready(A)
+    stop = desk.arrive(B)
+    desk.wait(0.25)
+    del stop
+    blocked = desk.scheduler.state(B.model_id)
+    assert blocked is not None
+    assert blocked.due_at == pytest.approx(desk.now - 0.25 + 8 * 2.0)
+
+
+def test_gate_is_served_before_the_resident_yields(desk: Desk) -> None:
+    """Whoever waited when it became ready, one at a time, however old the others are."""
+    first, second = desk.arrive(ONE), desk.arrive(ONE)
+    desk.arrive(B)
+    desk.wait(100)
+    desk.ready(ONE)
+    late = desk.arrive(ONE)
+    assert first in desk.granted
+    desk.finish(first)
+    assert second in desk.granted
+    desk.finish(second)
+    assert late in desk.waiting
+    assert desk.is_(ONE) == "stopping"
+
+
+def test_interleaved_models_are_collated(desk: Desk) -> None:
+    """ABCABC becomes AABBCC: three loads for any number of requests."""
+    for _ in range(4):
+        for model in (A, B, C):
+            desk.arrive(model)
+    desk.settle()
+    assert desk.starts == [A.model_id, B.model_id, C.model_id]
+
+
+def test_steady_traffic_does_not_starve_another_model(desk: Desk) -> None:
+    """Three overlapping clients without pause, and one who waits."""
+    desk.have(A)
+    flying = [desk.arrive(A) for _ in range(3)]
+    began = desk.now
+    desk.arrive(B)
+    while desk.is_(A) == "ready":
+        desk.wait(0.1)
+        desk.finish(flying.pop(0))
+        ticket = desk.arrive(A)
+        if ticket in desk.granted:
+            flying.append(ticket)
+    assert desk.now - began == pytest.approx(8.3, abs=0.21)
+
+
+def test_disjoint_swaps_run_in_parallel(two: Desk) -> None:
+    """Each evicts another."""
+    two.have(A, B)
+    two.arrive(C)
+    two.arrive(D)
+    assert (two.is_(A), two.is_(B)) == ("stopping", "stopping")
+    two.stopped(B)
+    assert two.starts[2:] == [D.model_id] or two.starts[2:] == [C.model_id]
+    two.stopped(A)
+    assert {two.is_(C), two.is_(D)} == {"starting"}
+
+
+def test_overlapping_swaps_are_serial(desk: Desk) -> None:
+    """A target is no victim: the second waits until the first is served."""
+    desk.have(A)
+    first, second = desk.arrive(B), desk.arrive(C)
+    desk.stopped(A)
+    desk.ready(B)
+    assert first in desk.granted
+    assert desk.starts == [A.model_id, B.model_id]
+    desk.finish(first)
+    desk.stopped(B)
+    desk.ready(C)
+    assert second in desk.granted
+
+
+def test_several_victims_are_drained_and_stopped_together() -> None:
+    """One big model in place of two small ones."""
+    small, other = (terms(n, str(n), memory={"gpu": 4}) for n in (5, 6))
+    big = terms(7, "big", memory={"gpu": 8})
+    desk = Desk(MemoryPlanner({"gpu": 8}), budgets={"gpu": 8})
+    desk.have(small, other)
+    busy = desk.arrive(small)
+    desk.arrive(big)
+    desk.wait(8)
+    assert desk.arrive(other) in desk.waiting
+    assert desk.stops == []
+    desk.finish(busy)
+    assert len(desk.stops) == 2
+    desk.stopped(small)
+    assert desk.is_(big) is None
+    desk.stopped(other)
+    assert desk.is_(big) == "starting"
+
+
+def test_swap_is_called_off_when_its_clients_leave(desk: Desk) -> None:
+    """The resident goes on as if nothing had been."""
+    desk.have(A)
+    busy = desk.arrive(A)
+    waiter = desk.arrive(B)
+    desk.wait(8)
+    queued = desk.arrive(A)
+    assert queued in desk.waiting
+    desk.leave(waiter)
+    assert queued in desk.granted
+    desk.finish(busy)
+    assert desk.is_(A) == "ready"
+
+
+def test_drain_that_takes_too_long_is_cut_and_says_so(desk: Desk) -> None:
+    """Only where ``max_drain_s`` allows it."""
+    desk = Desk(ExclusivePlanner(), max_drain_s=3.0)
+    desk.have(A)
+    desk.arrive(A)
+    desk.arrive(B)
+    desk.may_cut = True
+    desk.wait(10.9)
+    assert desk.cut == []
+    desk.wait(0.1)
+    assert desk.cut == [A.model_id]
+
+
+def test_request_during_a_stop_starts_it_again(desk: Desk) -> None:
     """A stop that is under way is not called off: what stops is not ready."""
-    arrive(A)
-    scheduler.server_ready(A)
-    scheduler.request_finished(1)
-    assert scheduler.unload(A) == [Stop(A)]
-    assert arrive(A) == []
-    assert scheduler.server_stopped(A) == [Start(A)]
+    desk.have(A)
+    desk.unload(A)
+    ticket = desk.arrive(A)
+    desk.stopped(A)
+    desk.ready(A)
+    assert ticket in desk.granted
 
 
-def test_dead_server_is_started_again_for_who_waits(scheduler: Scheduler, arrive: Arrivals) -> None:
-    """Waiters get a new one; what was in flight is no longer counted."""
-    arrive(A, 1), arrive(A, 1)
-    scheduler.server_ready(A)
-    assert scheduler.server_died(A) == [Start(A)]
-    assert scheduler.server_ready(A) == [Grant(2, A)]
-    assert scheduler.request_finished(1) == []
+# Priority
 
 
-def test_unload_releases_waiters_and_waits_for_what_is_in_flight(
-    scheduler: Scheduler, arrive: Arrivals
-) -> None:
+def test_higher_priority_goes_first_and_equals_by_age(desk: Desk) -> None:
+    """Within a model."""
+    holder = desk.arrive(ONE)
+    low, first, second = (desk.arrive(ONE, priority=p) for p in (-1, 5, 5))
+    desk.ready(ONE)
+    order = []
+    for _ in range(3):
+        (ticket,) = desk.granted
+        order.append(ticket)
+        desk.finish(ticket)
+    assert [*order, *desk.granted] == [first, second, holder, low]
+
+
+def test_model_of_higher_priority_is_next(desk: Desk) -> None:
+    """Though it came last."""
+    desk.have(A)
+    desk.unload(A)
+    desk.arrive(B)
+    desk.arrive(C, priority=1)
+    desk.stopped(A)
+    assert desk.is_(C) == "starting"
+
+
+def test_higher_priority_waits_for_no_patience_and_no_gate(desk: Desk) -> None:
+    """A batch's thousand lines are in nobody's way; what is in flight still ends."""
+    lines = [desk.arrive(ONE, priority=-5) for _ in range(3)]
+    desk.ready(ONE)
+    desk.arrive(B)
+    assert desk.is_(ONE) == "ready"
+    desk.finish(lines[0])
+    assert desk.is_(ONE) == "stopping"
+
+
+def test_lower_priority_waits_while_there_is_higher(desk: Desk) -> None:
+    """Patience or not; and yields to nobody's patience when there is none."""
+    desk.have(A)
+    busy = desk.arrive(A)
+    desk.arrive(B, priority=-1)
+    desk.wait(1000)
+    later = desk.arrive(A)
+    assert later in desk.granted
+    desk.finish(busy, later)
+    assert desk.is_(A) == "stopping"
+
+
+# Limits
+
+
+def test_concurrency_limit_and_slots_hold(desk: Desk) -> None:
+    """The lesser of the two."""
+    model = attrs.evolve(A, limit=3)
+    tickets = [desk.arrive(model) for _ in range(4)]
+    desk.ready(model, slots=2)
+    assert list(desk.granted) == tickets[:2]
+    desk.finish(tickets[0])
+    assert list(desk.granted) == tickets[1:3]
+
+
+def test_full_queue_is_refused_with_the_time_until_there_is_room(desk: Desk) -> None:
+    """Nothing is started for it; a grant at once needs no place in the queue."""
+    desk = Desk(CountPlanner(2), queue_limit=2)
+    big = attrs.evolve(B, size_bytes=20 * 10**9)
+    desk.arrive(big), desk.arrive(big)
+    desk.wait(4)
+    refusal = desk.errors[desk.arrive(A)]
+    assert isinstance(refusal, QueueFull)
+    assert (refusal.limit, refusal.retry_after_s) == (2, 7.0)
+    assert desk.is_(A) is None
+
+
+def test_model_that_can_never_fit_is_refused() -> None:
+    """With what it needs, what there is, and where."""
+    desk = Desk(MemoryPlanner({"gpu": 8}))
+    pinned = terms(5, "pinned", memory={"gpu": 3}, pinned=True)
+    desk.have(pinned)
+    error = desk.errors[desk.arrive(terms(6, "big", memory={"gpu": 6}))]
+    assert isinstance(error, DoesNotFit)
+    assert (error.needed_bytes, error.available_bytes, error.device) == (6, 5, "gpu")
+
+
+# Pins, idleness, groups
+
+
+def test_pinned_model_is_never_evicted(two: Desk) -> None:
+    """The other one goes, though it was used later."""
+    two.pin(A)
+    two.have(A, B)
+    two.arrive(C)
+    assert (two.is_(A), two.is_(B)) == ("ready", "stopping")
+
+
+def test_request_that_only_a_pinned_model_blocks_is_refused(desk: Desk) -> None:
+    """It would wait for ever. Unpinning helps."""
+    desk.pin(A)
+    desk.have(A)
+    assert isinstance(desk.errors[desk.arrive(B)], NoRoom)
+    desk.pin(A, False)
+    desk.arrive(B)
+    assert desk.is_(A) == "stopping"
+
+
+def test_pinning_saves_a_model_that_is_being_drained(desk: Desk) -> None:
+    """Who wanted its place is told that there is none."""
+    desk.have(A)
+    busy = desk.arrive(A)
+    waiter = desk.arrive(B)
+    desk.wait(8)
+    desk.pin(A)
+    assert isinstance(desk.errors[waiter], NoRoom)
+    desk.finish(busy)
+    assert desk.is_(A) == "ready"
+
+
+def test_idle_model_goes_after_its_ttl(desk: Desk) -> None:
+    """Counted from its last answer; a request in between begins it anew."""
+    model = attrs.evolve(A, ttl_s=10)
+    desk.have(model)
+    desk.wait(9)
+    ticket = desk.arrive(model)
+    desk.wait(20)
+    desk.finish(ticket)
+    desk.wait(9.9)
+    assert desk.is_(model) == "ready"
+    desk.wait(0.1)
+    assert desk.is_(model) == "stopping"
+
+
+@pytest.mark.parametrize("changes", [{"ttl_s": None}, {"ttl_s": 10, "pinned": True}])
+def test_model_without_ttl_or_pinned_stays(desk: Desk, changes: dict[str, object]) -> None:
+    """For ever."""
+    model = attrs.evolve(A, **changes)
+    desk.have(model)
+    desk.wait(1e6)
+    assert desk.is_(model) == "ready"
+
+
+def test_groups_swap_within_and_leave_persistent_ones() -> None:
+    """As in llama-swap."""
+    desk = Desk(
+        GroupsPlanner(
+            [
+                Group(name="chat", members=("a", "b")),
+                Group(name="always", members=("c",), exclusive=False, persistent=True),
+            ]
+        )
+    )
+    desk.have(A, C)
+    assert desk.stops == []
+    desk.arrive(B)
+    assert (desk.is_(A), desk.is_(C)) == ("stopping", "ready")
+
+
+# Endings
+
+
+def test_client_that_leaves_the_queue_is_forgotten(desk: Desk) -> None:
+    """It is granted nothing; leaving twice, or being nobody, does no harm."""
+    desk.have(ONE)
+    busy, waiter = desk.arrive(ONE), desk.arrive(ONE)
+    desk.leave(waiter)
+    desk.leave(waiter)
+    desk.leave(999)
+    desk.finish(busy)
+    assert desk.scheduler.residents[0].in_flight == 0
+
+
+def test_unload_releases_waiters_and_waits_for_what_is_in_flight(desk: Desk) -> None:
     """Later requests start it again."""
-    arrive(A, 1), arrive(A, 1)
-    scheduler.server_ready(A)
-    (rejected,) = scheduler.unload(A)
-    assert isinstance(rejected, Reject)
-    assert (rejected.ticket, type(rejected.error)) == (2, Unloaded)
-    assert scheduler.request_finished(1) == [Stop(A)]
+    desk.have(ONE)
+    busy, waiter = desk.arrive(ONE), desk.arrive(ONE)
+    desk.unload(ONE)
+    assert isinstance(desk.errors[waiter], Unloaded)
+    later = desk.arrive(ONE)
+    desk.finish(busy)
+    desk.stopped(ONE)
+    desk.ready(ONE)
+    assert later in desk.granted
 
 
-def test_unload_that_cuts_stops_at_once_and_once(scheduler: Scheduler, arrive: Arrivals) -> None:
-    """A second one does nothing."""
-    arrive(A)
-    scheduler.server_ready(A)
-    assert scheduler.unload(A, cut=True) == [Stop(A)]
-    assert scheduler.unload(A, cut=True) == []
+def test_unload_that_cuts_stops_at_once_and_once(desk: Desk) -> None:
+    """Also while something is in flight."""
+    desk.have(A)
+    desk.arrive(A)
+    desk.unload(A, cut=True)
+    desk.unload(A, cut=True)
+    assert desk.cut == [A.model_id]
 
 
-def test_unload_of_a_starting_model_calls_the_start_off(
-    scheduler: Scheduler, arrive: Arrivals
-) -> None:
-    """Its waiters are told."""
-    arrive(A)
-    assert [type(action) for action in scheduler.unload(A)] == [Reject, Stop]
+def test_unload_calls_a_start_off_and_frees_those_who_drained_for_it(desk: Desk) -> None:
+    """Neither goes on for nobody."""
+    desk.have(A)
+    busy = desk.arrive(A)
+    waiter = desk.arrive(B)
+    desk.wait(8)
+    desk.unload(B)
+    assert isinstance(desk.errors[waiter], Unloaded)
+    assert desk.arrive(A) in desk.granted
+    desk.finish(busy)
+    assert desk.stops == []
 
 
-def test_queue_beyond_its_limit_is_refused(scheduler: Scheduler, arrive: Arrivals) -> None:
-    """At once, with the limit."""
-    for _ in range(10):
-        arrive(A)
-    (rejected,) = arrive(B)
-    assert isinstance(rejected, Reject)
-    assert isinstance(rejected.error, QueueFull)
-    assert rejected.error.limit == 10
+def test_drain_serves_who_waits_and_nobody_later(desk: Desk) -> None:
+    """Then it goes; the later one starts it again."""
+    desk.have(ONE)
+    busy, waiter = desk.arrive(ONE), desk.arrive(ONE)
+    desk.drain(ONE)
+    later = desk.arrive(ONE)
+    desk.finish(busy)
+    assert waiter in desk.granted
+    desk.finish(waiter)
+    assert desk.is_(ONE) == "stopping"
+    desk.stopped(ONE)
+    desk.ready(ONE)
+    assert later in desk.granted
 
 
-def test_shutdown_rejects_who_waits_and_whoever_comes(
-    scheduler: Scheduler, arrive: Arrivals
-) -> None:
+def test_dead_server_is_started_again_for_who_waits(desk: Desk) -> None:
+    """What was in flight is no longer counted."""
+    desk.have(ONE)
+    busy, waiter = desk.arrive(ONE), desk.arrive(ONE)
+    desk.die(ONE)
+    desk.ready(ONE)
+    assert busy in desk.ended
+    assert waiter in desk.granted
+
+
+def test_server_that_keeps_dying_is_started_later_and_later(desk: Desk) -> None:
+    """At once, after 1 s, after 2 s; a stable run resets it."""
+    desk.arrive(A), desk.arrive(A)
+    for delay in (0, 1, 2):
+        desk.ready(A)
+        desk.arrive(A)
+        desk.die(A)
+        desk.arrive(A)
+        if delay:
+            assert desk.is_(A) is None
+            desk.wait(delay)
+        assert desk.is_(A) == "starting"
+    desk.ready(A)
+    desk.wait(10)
+    desk.die(A)
+    desk.arrive(A)
+    assert desk.is_(A) == "starting"
+
+
+def test_shutdown_rejects_who_waits_and_whoever_comes(desk: Desk) -> None:
     """What is in flight ends first."""
-    arrive(A), arrive(B)
-    scheduler.server_ready(A)
-    (rejected,) = scheduler.shutdown()
-    assert isinstance(rejected, Reject)
-    assert isinstance(rejected.error, ShuttingDown)
-    assert [type(action) for action in arrive(A)] == [Reject]
-    assert scheduler.request_finished(1) == [Stop(A)]
-    assert scheduler.server_stopped(A) == []
-    assert scheduler.is_idle
+    desk.have(ONE)
+    busy, waiter = desk.arrive(ONE), desk.arrive(ONE)
+    desk.shut_down()
+    assert isinstance(desk.errors[waiter], ShuttingDown)
+    assert isinstance(desk.errors[desk.arrive(B)], ShuttingDown)
+    assert desk.is_(ONE) == "ready"
+    desk.finish(busy)
+    desk.stopped(ONE)
+    assert desk.scheduler.is_idle
+
+
+def test_shutdown_cuts_at_its_deadline(desk: Desk) -> None:
+    """No answer holds it up for longer."""
+    desk.have(A)
+    desk.arrive(A)
+    desk.shut_down(deadline=desk.now + 5)
+    desk.wait(4.9)
+    assert desk.cut == []
+    desk.wait(0.1)
+    assert desk.cut == [A.model_id]
 
 
 @pytest.mark.parametrize("event", ["server_ready", "server_died", "server_stopped"])
-def test_event_of_a_model_that_is_not_resident_changes_nothing(
-    scheduler: Scheduler, arrive: Arrivals, event: str
-) -> None:
-    """Late news does no harm."""
-    arrive(A)
-    assert getattr(scheduler, event)(B) == []
-    assert scheduler.server_ready(A) == [Grant(1, A)]
+def test_news_of_a_server_that_is_gone_changes_nothing(desk: Desk, event: str) -> None:
+    """Numbers are not used again."""
+    desk.have(A)
+    server = desk.server(A, "ready")
+    desk.die(A)
+    desk.arrive(A)
+    assert getattr(desk.scheduler, event)(server, desk.now) == []
+    assert desk.is_(A) == "starting"
 
 
-class Schedules(RuleBasedStateMachine):
-    """Random schedules against an abstract model of what must hold."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.scheduler = Scheduler(queue_limit=6)
-        self.tickets = count(1)
-        self.waiting: dict[int, int] = {}
-        self.granted: dict[int, int] = {}
-        self.ended: set[int] = set()
-        self.running: int | None = None
-        self.ready = False
-        self.stopping = False
-        self.shutting_down = False
-
-    def carry_out(self, actions: list[Action]) -> None:
-        for action in actions:
-            match action:
-                case Start(model_id=model):
-                    assert self.running is None, "started beside another"
-                    self.running, self.ready, self.stopping = model, False, False
-                case Stop(model_id=model):
-                    assert self.running == model
-                    assert not self.stopping, "stopped twice"
-                    self.stopping = True
-                case Grant(ticket=ticket, model_id=model):
-                    assert self.running == model
-                    assert self.ready
-                    assert not self.stopping
-                    assert self.waiting.pop(ticket) == model
-                    self.granted[ticket] = model
-                case Reject(ticket=ticket):
-                    del self.waiting[ticket]
-                    assert ticket not in self.ended, "ended twice"
-                    self.ended.add(ticket)
-
-    @rule(model=st.sampled_from([A, B, C]), limit=st.sampled_from([None, 1, 2]))
-    def arrive(self, model: int, limit: int | None) -> None:
-        ticket = next(self.tickets)
-        self.waiting[ticket] = model
-        self.carry_out(self.scheduler.request_arrived(ticket, model, str(model), limit=limit))
-
-    @precondition(lambda self: self.waiting or self.granted)
-    @rule(data=st.data())
-    def leave(self, data: st.DataObject) -> None:
-        ticket = data.draw(st.sampled_from(sorted({**self.waiting, **self.granted})))
-        self.waiting.pop(ticket, None)
-        self.granted.pop(ticket, None)
-        self.ended.add(ticket)
-        self.carry_out(self.scheduler.request_gone(ticket))
-
-    @precondition(lambda self: self.granted)
-    @rule(data=st.data())
-    def finish(self, data: st.DataObject) -> None:
-        ticket = data.draw(st.sampled_from(sorted(self.granted)))
-        del self.granted[ticket]
-        self.ended.add(ticket)
-        self.carry_out(self.scheduler.request_finished(ticket))
-
-    @precondition(lambda self: self.running and not self.ready and not self.stopping)
-    @rule(failure=st.booleans())
-    def start_ends(self, failure: bool) -> None:
-        assert self.running is not None
-        model = self.running
-        if failure:
-            self.running = None
-            self.carry_out(self.scheduler.server_failed(model, StartFailed("m", 1)))
-        else:
-            self.ready = True
-            self.carry_out(self.scheduler.server_ready(model))
-
-    @precondition(lambda self: self.running and self.stopping)
-    @rule()
-    def stop_ends(self) -> None:
-        assert self.running is not None
-        model, self.running, self.ready, self.stopping = self.running, None, False, False
-        self.carry_out(self.scheduler.server_stopped(model))
-
-    @precondition(lambda self: self.running and self.ready and not self.stopping)
-    @rule()
-    def die(self) -> None:
-        assert self.running is not None
-        model, self.running, self.ready = self.running, None, False
-        self.carry_out(self.scheduler.server_died(model))
-
-    @rule(model=st.sampled_from([A, B, C]), cut=st.booleans())
-    def unload(self, model: int, cut: bool) -> None:
-        self.carry_out(self.scheduler.unload(model, cut=cut))
-
-    @precondition(lambda self: len(self.ended) > 10)
-    @rule()
-    def shut_down(self) -> None:
-        self.shutting_down = True
-        self.carry_out(self.scheduler.shutdown())
-        assert not self.waiting
-
-    @invariant()
-    def nobody_waits_for_nothing(self) -> None:
-        """No lost wake-up: who waits, waits for something that will come."""
-        if self.waiting:
-            assert self.running is not None
-            if self.ready and not self.stopping:
-                assert self.granted, "an idle resident, and somebody waits"
-
-    @invariant()
-    def phases_agree(self) -> None:
-        resident = self.scheduler.resident
-        assert (resident.model_id if resident else None) == self.running
-        if resident is not None:
-            assert (resident.phase is ResidentPhase.STOPPING) == self.stopping
-
-    def teardown(self) -> None:
-        """Whatever happened, a shutdown ends everything."""
-        self.shut_down()
-        for ticket in list(self.granted):
-            del self.granted[ticket]
-            self.carry_out(self.scheduler.request_finished(ticket))
-        if self.running is not None:
-            if not self.stopping:
-                pytest.fail("a server that nobody uses outlives the shutdown")
-            self.stop_ends()
-        assert self.scheduler.is_idle
+# What is told
 
 
-Schedules.TestCase.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
-TestRandomSchedules = Schedules.TestCase
+def test_server_found_running_is_a_resident_like_any(desk: Desk) -> None:
+    """It is granted, and evicted."""
+    taken = desk.scheduler.take_over(A, desk.now)
+    assert taken is not None
+    number, actions = taken
+    desk.models[A.model_id], desk.model_of[number], desk.phases[number] = A, A.model_id, "ready"
+    assert actions == []
+    assert desk.scheduler.take_over(A, desk.now) is None
+    desk.finish(desk.arrive(A))
+    desk.arrive(B)
+    assert desk.is_(A) == "stopping"
 
 
-def test_errors_name_the_model_they_are_about() -> None:
-    """A waiter's error tells which model it waited for."""
-    scheduler = Scheduler(queue_limit=0)
-    (rejected,) = scheduler.request_arrived(1, A, "alpha")
-    assert isinstance(rejected, Reject)
-    assert isinstance(rejected.error, GglibError)
-    assert "alpha" in str(rejected.error)
+def test_queue_is_told_in_the_order_of_service(desk: Desk) -> None:
+    """Whole models, the best first."""
+    desk.have(D)
+    desk.unload(D)
+    tickets = [desk.arrive(A), desk.arrive(B), desk.arrive(A), desk.arrive(C, priority=1)]
+    order = [waiter.ticket for waiter in desk.scheduler.queue()]
+    assert order == [tickets[3], tickets[0], tickets[2], tickets[1]]
+
+
+def test_story_says_who_is_in_the_way_and_until_when(desk: Desk) -> None:
+    """And, of the other one, who wants its place; afterwards, for whom it went."""
+    desk.have(A)
+    busy = desk.arrive(A)
+    desk.arrive(B)
+    desk.wait(3)
+    waiting, resident = (desk.scheduler.state(model.model_id) for model in (B, A))
+    assert waiting is not None
+    assert resident is not None
+    story = explain(waiting, desk.now)
+    assert (story.blocked_by, story.waited_s, story.blocked_until_s) == (("a",), 3.0, 5.0)
+    story = explain(resident, desk.now)
+    assert (story.claimed_by, story.yields_in_s, story.in_flight) == ("b", 5.0, 1)
+    desk.finish(busy)
+    story = explain(resident, desk.now)
+    assert [(each.what, each.because) for each in story.events][-1] == ("evicted", "b")

@@ -1,0 +1,51 @@
+"""What the scheduler tells its driver to do, as values."""
+
+from __future__ import annotations
+
+import attrs
+
+from gglib.errors import GglibError
+
+__all__ = ["Action", "Grant", "Reject", "Start", "Stop"]
+
+
+@attrs.frozen
+class Start:
+    """Start a server of the model; answer with ``server_ready`` or ``server_failed``.
+
+    ``server`` is this start's number, by which every later event and action names it.
+    """
+
+    server: int
+    model_id: int
+
+
+@attrs.frozen
+class Stop:
+    """Stop the server, or call its start off; answer with ``server_stopped``.
+
+    ``cut``: requests are in flight on it, and end with it.
+    """
+
+    server: int
+    model_id: int
+    cut: bool = False
+
+
+@attrs.frozen
+class Grant:
+    """The ticket's request may go to the server; answer with ``request_finished``."""
+
+    ticket: int
+    server: int
+
+
+@attrs.frozen
+class Reject:
+    """The ticket's request will not be served."""
+
+    ticket: int
+    error: GglibError
+
+
+Action = Start | Stop | Grant | Reject

@@ -1,0 +1,157 @@
+"""What the scheduler keeps of models and servers between two events."""
+
+from __future__ import annotations
+
+from collections import deque
+from enum import StrEnum
+
+import attrs
+
+from gglib.errors import GglibError
+from gglib.services.routing.line import Line
+from gglib.services.routing.terms import ModelTerms
+
+__all__ = ["Closing", "ModelState", "Note", "NoteKind", "Resident", "ResidentPhase", "Swap"]
+
+_NOTES_KEPT = 16
+
+
+class ResidentPhase(StrEnum):
+    """Where a resident is."""
+
+    STARTING = "starting"
+    READY = "ready"
+    STOPPING = "stopping"
+    GONE = "gone"
+
+
+class Closing(StrEnum):
+    """Why a ready resident takes nothing more."""
+
+    SWAP = "swap"
+    """Another model gets its place."""
+    UNLOAD = "unload"
+    DRAIN = "drain"
+    """As unload, but whoever waited already is served first."""
+    SHUTDOWN = "shutdown"
+
+
+class NoteKind(StrEnum):
+    """What was decided about a model, or happened to it."""
+
+    STARTED = "started"
+    READY = "ready"
+    TAKEN_OVER = "taken_over"
+    EVICTED = "evicted"
+    UNLOADED = "unloaded"
+    EXPIRED = "expired"
+    CALLED_OFF = "called_off"
+    FAILED = "failed"
+    DIED = "died"
+    REFUSED = "refused"
+
+
+@attrs.frozen
+class Note:
+    """One decision: when, what, and because of which other model, or for what reason."""
+
+    at: float
+    kind: NoteKind
+    because: str | None = None
+
+
+@attrs.define(eq=False)
+class Resident:
+    """A server that has memory, or is getting it, or is giving it back."""
+
+    server: int
+    model: ModelState
+    started_at: float
+    phase: ResidentPhase = ResidentPhase.STARTING
+    capacity: int | None = None
+    in_flight: int = 0
+    levels: dict[int, int] = attrs.Factory(dict)
+    """How many are in flight, by priority."""
+    gate: int = -1
+    """Arrivals up to this number are served before it yields to its equals."""
+    ready_at: float = 0.0
+    used_at: float = 0.0
+    """When it became ready, was granted, or last ended an answer."""
+    closing: Closing | None = None
+    closing_since: float = 0.0
+    swap: Swap | None = None
+    """For which it closes."""
+    claim_due_at: float | None = None
+    """When it must stop taking requests of ``claim_priority`` and less, but for the gate."""
+    claim_priority: int = 0
+    claimant: str | None = None
+    stopping_since: float = 0.0
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is in flight and nobody waits for it."""
+        return not self.in_flight and not self.model.line
+
+    @property
+    def takes_requests(self) -> bool:
+        """Whether it is ready and not on its way out."""
+        return self.phase is ResidentPhase.READY and self.closing is None
+
+    def level(self) -> int | None:
+        """Return the highest priority of what is in flight or waits; ``None`` when idle."""
+        head = self.model.line.head()
+        waiting = () if head is None else (head.priority,)
+        return max((*self.levels, *waiting), default=None)
+
+    def gate_holds(self, priority: int) -> bool:
+        """Whether somebody of that priority waits who was there when it became ready."""
+        oldest = self.model.line.oldest(priority)
+        return oldest is not None and oldest.number <= self.gate
+
+
+@attrs.define(eq=False)
+class Swap:
+    """A place that is being made for a model."""
+
+    victims: list[Resident]
+
+
+@attrs.define(eq=False)
+class ModelState:
+    """A model that was asked for: who waits for it, and what was learnt about it."""
+
+    terms: ModelTerms
+    pinned: bool = False
+    line: Line = attrs.Factory(Line)
+    resident: Resident | None = None
+    swap: Swap | None = None
+    """The place that is being made for it."""
+    due_at: float | None = None
+    """When those in its way will yield to it."""
+    load_s: float | None = None
+    stop_s: float | None = None
+    failures: int = 0
+    """Starts in a row that failed."""
+    refused_until: float = 0.0
+    failure: GglibError | None = None
+    crashes: int = 0
+    """Servers in a row that died soon after they were ready."""
+    not_before: float = 0.0
+    retried: bool = False
+    """Whether its start, which died for want of memory, is being tried once more."""
+    blocked_by: tuple[str, ...] = ()
+    notes: deque[Note] = attrs.Factory(lambda: deque(maxlen=_NOTES_KEPT))
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether somebody waits, and no server of it is there or on its way."""
+        return self.resident is None and bool(self.line)
+
+    @property
+    def expected_load_s(self) -> float:
+        """How long its next load will take, as far as is known."""
+        return self.terms.expected_load_s if self.load_s is None else self.load_s
+
+    def note(self, at: float, kind: NoteKind, because: str | None = None) -> None:
+        """Remember a decision."""
+        self.notes.append(Note(at, kind, because))

@@ -1,0 +1,77 @@
+"""What the scheduler knows of a model, and the rules it plays by: values, made beforehand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import attrs
+
+from gglib.domain.model import Model
+
+__all__ = ["MEMORY", "ModelTerms", "Policy", "terms_of"]
+
+#: The one device that budgets and needs are counted on, until devices are measured.
+MEMORY = "memory"
+
+_NOTHING: Mapping[str, int] = MappingProxyType({})
+_BYTES_PER_LOAD_SECOND = 2e9
+#: A model's ``ttl_s`` that stands for the one of all models.
+_GLOBAL_TTL = -1
+
+
+@attrs.frozen(kw_only=True)
+class ModelTerms:
+    """Everything static about a model. Times in seconds, sizes in bytes."""
+
+    model_id: int
+    name: str
+    limit: int | None = None
+    """How many requests may be in flight at once; ``None`` = as many as its server has slots."""
+    ttl_s: float | None = None
+    """Idle time after which it is unloaded; ``None`` = never."""
+    pinned: bool = False
+    """Neither evicted nor unloaded for idleness."""
+    priority: int = 0
+    """Of its requests, unless they say otherwise; higher goes first."""
+    size_bytes: int = 0
+    memory: Mapping[str, int] = attrs.field(default=_NOTHING, hash=False)
+    """What a server of it needs, by device."""
+
+    @property
+    def expected_load_s(self) -> float:
+        """How long a load may take, before one was measured: 1 s, and 1 s per 2 GB."""
+        return 1.0 + self.size_bytes / _BYTES_PER_LOAD_SECOND
+
+
+@attrs.frozen(kw_only=True)
+class Policy:
+    """How the scheduler weighs waiting against swapping."""
+
+    queue_limit: int = 256
+    """How many requests may wait, all models together."""
+    patience_factor: float = 8.0
+    max_wait_s: float = 120.0
+    max_drain_s: float | None = None
+    """How long a server that must go may end what it has in flight; ``None`` = as it needs."""
+
+    def patience_s(self, swap_cost_s: float) -> float:
+        """Return how long a request waits before a swap of that cost is worth it."""
+        return min(self.max_wait_s, max(1.0, self.patience_factor * swap_cost_s))
+
+
+def terms_of(model: Model, *, ttl_s: float | None = None) -> ModelTerms:
+    """Return what the scheduler must know of ``model``; ``ttl_s`` is the one of all models."""
+    wish = model.defaults
+    own_ttl_s = ttl_s if wish.ttl_s is None or wish.ttl_s == _GLOBAL_TTL else wish.ttl_s
+    need = model.size_bytes if wish.memory_bytes is None else wish.memory_bytes
+    return ModelTerms(
+        model_id=model.id,
+        name=model.name,
+        limit=wish.concurrency_limit,
+        ttl_s=own_ttl_s or None,
+        pinned=wish.pinned,
+        priority=wish.priority,
+        size_bytes=model.size_bytes,
+        memory={MEMORY: need},
+    )

@@ -1,0 +1,284 @@
+"""A scheduler at work: what it does is carried out on paper, and checked against the rules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import count
+from typing import Any
+
+from gglib.errors import GglibError, StartFailed
+from gglib.services.routing.planners import (
+    CappedPlanner,
+    CountPlanner,
+    ExclusivePlanner,
+    Group,
+    GroupsPlanner,
+    MatrixPlanner,
+    MemoryPlanner,
+    Planner,
+)
+from gglib.services.routing.scheduler import (
+    Action,
+    Grant,
+    ModelTerms,
+    Policy,
+    Reject,
+    Scheduler,
+    Start,
+    Stop,
+)
+
+__all__ = ["DESKS", "MODELS", "Desk", "terms"]
+
+
+def terms(number: int, name: str | None = None, **fields: object) -> ModelTerms:
+    """Return terms of a model that loads in 1 s, as far as is known."""
+    return ModelTerms(model_id=number, name=name or f"model-{number}", **fields)  # type: ignore[arg-type]
+
+
+class Desk:
+    """Drives a scheduler by hand, and keeps books of its own: every action is checked."""
+
+    def __init__(
+        self,
+        planner: Planner,
+        *,
+        places: int | None = None,
+        budgets: Mapping[str, int] | None = None,
+        **policy: object,
+    ) -> None:
+        """``places``, ``budgets``: what must never be exceeded."""
+        self.scheduler = Scheduler(planner, Policy(**policy))  # type: ignore[arg-type]
+        self.now = 100.0
+        self.models: dict[int, ModelTerms] = {}
+        self.waiting: dict[int, int] = {}
+        """Ticket to model."""
+        self.granted: dict[int, int] = {}
+        """Ticket to server."""
+        self.errors: dict[int, GglibError] = {}
+        self.ended: set[int] = set()
+        self.phases: dict[int, str] = {}
+        self.model_of: dict[int, int] = {}
+        self.starts: list[int] = []
+        self.stops: list[int] = []
+        self.cut: list[int] = []
+        self.may_cut = False
+        self._places = places
+        self._budgets = budgets
+        self._loads: set[int] = set()
+        self._tickets = count(1)
+
+    # Events
+
+    def arrive(self, model: ModelTerms, **how: object) -> int:
+        """Have a request arrive; its ticket."""
+        ticket = next(self._tickets)
+        self.models[model.model_id] = model
+        self.waiting[ticket] = model.model_id
+        if how.get("loads_only"):
+            self._loads.add(ticket)
+        self._do(self.scheduler.request_arrived(ticket, model, self.now, **how))  # type: ignore[arg-type]
+        return ticket
+
+    def leave(self, ticket: int) -> None:
+        """Have a client go away."""
+        self.waiting.pop(ticket, None)
+        self.granted.pop(ticket, None)
+        self.ended.add(ticket)
+        self._do(self.scheduler.request_gone(ticket, self.now))
+
+    def finish(self, *tickets: int) -> None:
+        """Have answers end."""
+        for ticket in tickets:
+            del self.granted[ticket]
+            self.ended.add(ticket)
+            self._do(self.scheduler.request_finished(ticket, self.now))
+
+    def ready(self, model: ModelTerms, slots: int | None = None) -> None:
+        """Have the model's start succeed."""
+        server = self.server(model, "starting")
+        self.phases[server] = "ready"
+        self._do(self.scheduler.server_ready(server, self.now, slots=slots))
+
+    def fail(self, model: ModelTerms, *, out_of_memory: bool = False) -> GglibError:
+        """Have the model's start fail."""
+        server = self.server(model, "starting")
+        del self.phases[server]
+        error = StartFailed(model.name, 1, ("no",))
+        self._do(self.scheduler.server_failed(server, error, self.now, out_of_memory=out_of_memory))
+        return error
+
+    def die(self, model: ModelTerms) -> None:
+        """Have the model's server end by itself."""
+        server = self.server(model, "ready")
+        del self.phases[server]
+        self._do(self.scheduler.server_died(server, self.now))
+        self._drop_leases(server)
+
+    def stopped(self, model: ModelTerms) -> None:
+        """Have the model's stop end."""
+        server = self.server(model, "stopping")
+        del self.phases[server]
+        self._do(self.scheduler.server_stopped(server, self.now))
+        self._drop_leases(server)
+
+    def unload(self, model: ModelTerms, *, cut: bool = False) -> None:
+        """Have an administrator unload a model."""
+        self.may_cut = cut
+        self._do(self.scheduler.unload(model.model_id, self.now, cut=cut))
+        self.may_cut = False
+
+    def drain(self, model: ModelTerms) -> None:
+        """Have an administrator drain a model."""
+        self._do(self.scheduler.drain(model.model_id, self.now))
+
+    def pin(self, model: ModelTerms, pinned: bool = True) -> None:
+        """Have an administrator pin a model."""
+        self.models[model.model_id] = model
+        self._do(self.scheduler.set_pinned(model, pinned, self.now))
+
+    def shut_down(self, **how: float) -> None:
+        """Have everything end."""
+        self.may_cut = "deadline" in how
+        self._do(self.scheduler.shutdown(self.now, **how))
+
+    def wait(self, seconds: float) -> None:
+        """Have time pass, with an alarm whenever the scheduler wants one."""
+        until = self.now + seconds
+        while (due := self.scheduler.next_deadline()) is not None and due <= until:
+            self.now = max(self.now, due)
+            self._do(self.scheduler.time_passed(self.now))
+            again = self.scheduler.next_deadline()
+            assert again is None or again > self.now, "an alarm that changes nothing"
+        self.now = until
+
+    def have(self, *models: ModelTerms) -> None:
+        """Load models one after another, and use each once."""
+        for model in models:
+            self.now += 0.001
+            ticket = self.arrive(model)
+            if ticket not in self.granted:
+                self.ready(model)
+            self.finish(ticket)
+
+    def settle(self) -> None:
+        """Let all that is under way come to its end, until nothing but time would change."""
+        for _ in range(2000):
+            for server, phase in list(self.phases.items()):
+                model = self.models[self.model_of[server]]
+                if self.phases.get(server) != phase:
+                    continue
+                if phase == "starting":
+                    self.ready(model)
+                elif phase == "stopping":
+                    self.stopped(model)
+            if self.granted:
+                self.finish(min(self.granted))
+            elif not self.waiting and set(self.phases.values()) <= {"ready"}:
+                return
+            self.wait(0.5)
+        raise AssertionError(f"no end in sight: {self.waiting} {self.phases}")
+
+    # What is
+
+    def server(self, model: ModelTerms, phase: str) -> int:
+        """Return the model's server, which must be in that phase."""
+        (found,) = [
+            server
+            for server, its in self.phases.items()
+            if its == phase and self.model_of[server] == model.model_id
+        ]
+        return found
+
+    def is_(self, model: ModelTerms) -> str | None:
+        """Return the phase of the model's server."""
+        return next(
+            (
+                phase
+                for server, phase in self.phases.items()
+                if self.model_of[server] == model.model_id
+            ),
+            None,
+        )
+
+    def in_flight(self, server: int) -> int:
+        """Return how many requests a server has."""
+        return sum(at == server for at in self.granted.values())
+
+    # The books
+
+    def _do(self, actions: list[Action]) -> None:
+        for action in actions:
+            match action:
+                case Start(server=server, model_id=model):
+                    self._started(server, model)
+                case Stop(server=server, model_id=model, cut=cut):
+                    assert self.model_of[server] == model
+                    assert self.phases[server] != "stopping", "stopped twice"
+                    assert cut == (self.in_flight(server) > 0)
+                    assert self.may_cut or not cut, "evicted with work in flight"
+                    self.phases[server] = "stopping"
+                    self.stops.append(model)
+                    if cut:
+                        self.cut.append(model)
+                case Grant(ticket=ticket, server=server):
+                    assert self.phases[server] == "ready"
+                    assert self.waiting.pop(ticket) == self.model_of[server]
+                    if ticket in self._loads:
+                        self.ended.add(ticket)
+                        continue
+                    self.granted[ticket] = server
+                    limit = self.models[self.model_of[server]].limit
+                    assert limit is None or self.in_flight(server) <= limit, "over its slots"
+                case Reject(ticket=ticket, error=error):
+                    del self.waiting[ticket]
+                    assert ticket not in self.ended, "ended twice"
+                    self.ended.add(ticket)
+                    self.errors[ticket] = error
+
+    def _started(self, server: int, model: int) -> None:
+        assert server not in self.model_of, "a number was used again"
+        assert all(self.model_of[other] != model for other in self.phases), "it has one already"
+        self.phases[server] = "starting"
+        self.model_of[server] = model
+        self.starts.append(model)
+        assert self._places is None or len(self.phases) <= self._places, "too many at once"
+        for device, budget in (self._budgets or {}).items():
+            there = [self.models[self.model_of[each]] for each in self.phases]
+            assert sum(each.memory.get(device, 0) for each in there) <= budget, "over the budget"
+
+    def _drop_leases(self, server: int) -> None:
+        for ticket in [ticket for ticket, at in self.granted.items() if at == server]:
+            del self.granted[ticket]
+            self.ended.add(ticket)
+            self._do(self.scheduler.request_finished(ticket, self.now))
+
+
+MODELS = [
+    terms(1, "a", memory={"gpu": 4, "ram": 1}, limit=2, size_bytes=10**9),
+    terms(2, "b", memory={"gpu": 3}, limit=1, ttl_s=5),
+    terms(3, "c", memory={"gpu": 5, "ram": 2}, priority=1),
+    terms(4, "d", memory={"ram": 4}, limit=2, ttl_s=2),
+]
+BUDGETS = {"gpu": 8, "ram": 5}
+DESKS: dict[str, Any] = {
+    "exclusive": lambda **policy: Desk(ExclusivePlanner(), places=1, **policy),
+    "count": lambda **policy: Desk(CountPlanner(2), places=2, **policy),
+    "memory": lambda **policy: Desk(MemoryPlanner(BUDGETS), budgets=BUDGETS, **policy),
+    "capped": lambda **policy: Desk(
+        CappedPlanner(MemoryPlanner(BUDGETS), 2), budgets=BUDGETS, places=2, **policy
+    ),
+    "groups": lambda **policy: Desk(
+        GroupsPlanner(
+            [
+                Group(name="g", members=("a", "b"), exclusive=False),
+                Group(name="p", members=("d",), exclusive=False, persistent=True),
+            ]
+        ),
+        places=3,
+        **policy,
+    ),
+    "matrix": lambda **policy: Desk(
+        MatrixPlanner([("a", "b"), ("b", "c", "d")], costs={"b": 3}), places=3, **policy
+    ),
+}

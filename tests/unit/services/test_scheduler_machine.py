@@ -1,0 +1,157 @@
+"""The scheduler by thousands of random schedules, against an abstract model of what must hold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
+from support.routing import DESKS, MODELS, Desk
+
+from gglib.services.routing.scheduler import ModelTerms
+
+
+def phase(*wanted: str) -> Any:
+    """Return a condition: some server is in one of these phases."""
+    return lambda self: any(each in wanted for each in self.desk.phases.values())
+
+
+class Schedules(RuleBasedStateMachine):
+    """Random schedules. The desk checks each action; here is what must hold between them."""
+
+    desk: Desk
+
+    @initialize(
+        kind=st.sampled_from(sorted(DESKS)),
+        max_drain_s=st.sampled_from([None, None, 3.0]),
+        queue_limit=st.sampled_from([6, 100]),
+    )
+    def set_up(self, kind: str, max_drain_s: float | None, queue_limit: int) -> None:
+        self.desk = DESKS[kind](queue_limit=queue_limit, max_wait_s=4.0, max_drain_s=max_drain_s)
+        self.desk.may_cut = max_drain_s is not None
+        self.max_drain_s = max_drain_s
+        self.shut = False
+
+    def some(self, data: st.DataObject, *phases: str) -> ModelTerms:
+        servers = [server for server, its in self.desk.phases.items() if its in phases]
+        return self.desk.models[self.desk.model_of[data.draw(st.sampled_from(servers))]]
+
+    @rule(
+        model=st.sampled_from(MODELS),
+        priority=st.sampled_from([None, None, None, -1, 2]),
+        many=st.integers(1, 4),
+    )
+    def arrive(self, model: ModelTerms, priority: int | None, many: int) -> None:
+        for _ in range(many):
+            self.desk.arrive(model, priority=priority)
+
+    @rule(model=st.sampled_from(MODELS))
+    def ask_to_load(self, model: ModelTerms) -> None:
+        self.desk.arrive(model, loads_only=True)
+
+    @precondition(lambda self: self.desk.waiting or self.desk.granted)
+    @rule(data=st.data())
+    def leave(self, data: st.DataObject) -> None:
+        self.desk.leave(
+            data.draw(st.sampled_from(sorted({**self.desk.waiting, **self.desk.granted})))
+        )
+
+    @precondition(lambda self: self.desk.granted)
+    @rule(data=st.data())
+    def finish(self, data: st.DataObject) -> None:
+        self.desk.finish(data.draw(st.sampled_from(sorted(self.desk.granted))))
+
+    @precondition(phase("starting"))
+    @rule(data=st.data(), slots=st.sampled_from([None, 1, 3]))
+    def get_ready(self, data: st.DataObject, slots: int | None) -> None:
+        self.desk.ready(self.some(data, "starting"), slots)
+
+    @precondition(phase("starting"))
+    @rule(data=st.data(), out_of_memory=st.booleans())
+    def fail(self, data: st.DataObject, out_of_memory: bool) -> None:
+        self.desk.fail(self.some(data, "starting"), out_of_memory=out_of_memory)
+
+    @precondition(phase("stopping"))
+    @rule(data=st.data())
+    def stop(self, data: st.DataObject) -> None:
+        self.desk.stopped(self.some(data, "stopping"))
+
+    @precondition(phase("ready"))
+    @rule(data=st.data())
+    def die(self, data: st.DataObject) -> None:
+        self.desk.die(self.some(data, "ready"))
+
+    @rule(seconds=st.sampled_from([0.1, 0.9, 2.1, 4.0, 30.0]))
+    def wait(self, seconds: float) -> None:
+        self.desk.wait(seconds)
+
+    @rule(model=st.sampled_from(MODELS))
+    def unload(self, model: ModelTerms) -> None:
+        self.desk.unload(model, cut=self.desk.may_cut)
+        self.desk.may_cut = self.max_drain_s is not None
+
+    @rule(model=st.sampled_from(MODELS))
+    def drain(self, model: ModelTerms) -> None:
+        self.desk.drain(model)
+
+    @rule(model=st.sampled_from(MODELS[:2]), pinned=st.booleans())
+    def pin(self, model: ModelTerms, pinned: bool) -> None:
+        self.desk.pin(model, pinned)
+
+    @invariant()
+    def books_agree(self) -> None:
+        """What the scheduler thinks is in memory and in flight is so."""
+        residents = self.desk.scheduler.residents
+        assert {each.server: str(each.phase) for each in residents} == self.desk.phases
+        for each in residents:
+            assert each.in_flight == self.desk.in_flight(each.server)
+            assert each.in_flight == sum(each.levels.values())
+        assert {each.ticket for each in self.desk.scheduler.queue()} == set(self.desk.waiting)
+
+    @invariant()
+    def nobody_waits_for_nothing(self) -> None:
+        """Who waits, waits for something that will come."""
+        if self.desk.waiting:
+            busy = {"starting", "stopping"} & set(self.desk.phases.values())
+            due = self.desk.scheduler.next_deadline()
+            assert busy or self.desk.granted or due is not None
+        for each in self.desk.scheduler.residents:
+            if each.takes_requests and not each.in_flight:
+                assert not each.model.line, "it has nothing to do, and somebody waits for it"
+
+    def teardown(self) -> None:
+        """Whatever happened: everybody gets an end, and a shutdown ends everything."""
+        if not hasattr(self, "desk"):
+            return
+        for model in MODELS[:2]:
+            self.desk.pin(model, False)
+        self.desk.settle()
+        assert not self.desk.waiting
+        self.desk.shut_down()
+        self.desk.settle()
+        assert self.desk.scheduler.is_idle
+        self.desk.arrive(MODELS[0])
+        assert not self.desk.waiting
+        assert not self.desk.granted
+
+
+Schedules.TestCase.settings = settings(max_examples=250, stateful_step_count=40, deadline=None)
+TestRandomSchedules = Schedules.TestCase
+
+
+class LongSchedules(Schedules):
+    """As above, longer."""
+
+
+LongSchedules.TestCase.settings = settings(
+    max_examples=5_000, stateful_step_count=100, deadline=None
+)
+TestManyRandomSchedules = pytest.mark.soak(LongSchedules.TestCase)
