@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Collection
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+)
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 
 from gglib.domain.model import ModelDefaults
-from gglib.domain.ownership import Owner, OwnerKind
+from gglib.domain.ownership import Asker, Owner, OwnerKind
 from gglib.errors import DataDirectoryUnusable
 from gglib.given import Adapter, GivenAdapters, given_name
 from gglib.opening import AdapterOpener, ByName, Place
@@ -256,7 +261,7 @@ class Composition:
             ttl_s=pool.ttl_s,
         )
 
-    async def reconcile(self) -> Reconciliation:
+    async def reconcile(self, asker: Asker = Asker.OTHER) -> Reconciliation:
         """Make what is on record agree with what runs: done before anything is started."""
         return await reconcile(
             await self.registry(),
@@ -264,6 +269,7 @@ class Composition:
             processes=await self.process_table(),
             events=self.events,
             clock=self.clock,
+            asker=asker,
         )
 
     async def _given_engines(self, place: Place[Engine]) -> dict[str, Engine]:

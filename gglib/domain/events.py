@@ -99,6 +99,16 @@ class ServerFailed(Event):
 
 
 @attrs.frozen(kw_only=True)
+class ServerAdopted(Event):
+    """A gateway took over a ready server that it had not started."""
+
+    name: ClassVar[str] = "server.adopted"
+    server_id: str
+    model_name: str
+    pid: int | None
+
+
+@attrs.frozen(kw_only=True)
 class OrphanStopped(Event):
     """A server whose owner is gone was found and ended."""
 

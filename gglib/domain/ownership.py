@@ -10,7 +10,7 @@ from gglib.domain.config import ServerConfig
 from gglib.domain.handle import ProcessHandle
 from gglib.domain.state import ServerState
 
-__all__ = ["Owner", "OwnerKind", "ServerRecord", "Verdict", "verdict_for"]
+__all__ = ["Asker", "Owner", "OwnerKind", "ServerRecord", "Verdict", "verdict_for"]
 
 
 class OwnerKind(StrEnum):
@@ -56,11 +56,33 @@ class Verdict(StrEnum):
     """Somebody's who is alive, or meant to run on."""
     STOP = "stop"
     """Ours by identity, and its owner is gone."""
+    ADOPT = "adopt"
+    """Ready, and the asking gateway's from now on, if it is healthy."""
     FORGET = "forget"
     """No process of ours answers to it: the row goes, nothing else is touched."""
 
 
-def verdict_for(record: ServerRecord, *, owner_alive: bool, process_alive: bool) -> Verdict:
+class Asker(StrEnum):
+    """Who looks at what is on record, and what it does with ready servers that it may take over."""
+
+    OTHER = "other"
+    """A library or a command: it takes over nothing."""
+    ADOPTING_GATEWAY = "adopting_gateway"
+    STOPPING_GATEWAY = "stopping_gateway"
+    """A gateway that was told to begin with nothing."""
+
+
+#: What is done with a ready server of a gateway that is gone.
+_ORPHANED = {
+    Asker.OTHER: Verdict.LEAVE,
+    Asker.ADOPTING_GATEWAY: Verdict.ADOPT,
+    Asker.STOPPING_GATEWAY: Verdict.STOP,
+}
+
+
+def verdict_for(
+    record: ServerRecord, *, owner_alive: bool, process_alive: bool, asker: Asker = Asker.OTHER
+) -> Verdict:
     """Return what to do with ``record``.
 
     ``process_alive``: a process with this row's identity (node, pid, start time and server
@@ -72,8 +94,13 @@ def verdict_for(record: ServerRecord, *, owner_alive: bool, process_alive: bool)
         # A standalone start in progress has written its intent and not spawned yet.
         starting = record.state is ServerState.STARTING and owner_alive
         return Verdict.LEAVE if starting else Verdict.FORGET
-    if record.owner.kind is OwnerKind.STANDALONE and (
-        owner_alive or record.state is ServerState.READY
-    ):
-        return Verdict.LEAVE
-    return Verdict.STOP
+    ready = record.state is ServerState.READY
+    match record.owner.kind:
+        case OwnerKind.STANDALONE if ready and asker is Asker.ADOPTING_GATEWAY:
+            return Verdict.ADOPT
+        case OwnerKind.STANDALONE if ready or owner_alive:
+            return Verdict.LEAVE
+        case OwnerKind.GATEWAY if ready:
+            return _ORPHANED[asker]
+        case _:
+            return Verdict.STOP

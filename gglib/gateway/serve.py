@@ -12,8 +12,9 @@ import attrs
 from gglib import __version__
 from gglib.bootstrap import Composition, compose
 from gglib.domain.events import GatewayStarted, GatewayStopped
-from gglib.domain.ownership import OwnerKind
+from gglib.domain.ownership import Asker, OwnerKind
 from gglib.errors import Forbidden
+from gglib.gateway.adoption import adopt_all
 from gglib.gateway.doors import Doors
 from gglib.gateway.listener import bind, is_loopback, url_of
 from gglib.gateway.presence import PresenceKeeper, hold_presence
@@ -78,7 +79,8 @@ async def _serve(
     settings = parts.settings.gateway
     models = await parts.models()
     serving = await parts.serving(OwnerKind.GATEWAY)
-    await parts.reconcile()
+    adopts = settings.orphans == "adopt"
+    found = await parts.reconcile(Asker.ADOPTING_GATEWAY if adopts else Asker.STOPPING_GATEWAY)
     address = url_of(listener, settings.host)
     model_count = len(await models.list())
     async with parts.router(serving) as router:
@@ -95,6 +97,7 @@ async def _serve(
             on_task_error=log_error,
         )
         router.on_server_gone(shared.pools.drop)
+        await adopt_all(found.adoptable, models=models, serving=serving, router=router)
         server = GatewayServer(shared, shutdown_timeout_s=settings.shutdown_timeout_s)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(models.watch)

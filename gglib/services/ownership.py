@@ -9,7 +9,7 @@ import attrs
 
 from gglib.domain.events import AdapterFailed, OrphanStopped
 from gglib.domain.handle import ProcessHandle
-from gglib.domain.ownership import ServerRecord, Verdict, verdict_for
+from gglib.domain.ownership import Asker, OwnerKind, ServerRecord, Verdict, verdict_for
 from gglib.errors import NotRunning
 from gglib.ports.clock import Clock
 from gglib.ports.event_sink import EventSink
@@ -27,6 +27,8 @@ class Reconciliation:
     left: tuple[str, ...] = ()
     stopped: tuple[str, ...] = ()
     forgotten: tuple[str, ...] = ()
+    adoptable: tuple[ServerRecord, ...] = ()
+    """Healthy servers that the asking gateway may take over, as ``ServingService.adopt`` does."""
     failed: tuple[str, ...] = ()
     """Orphans that could not be stopped; their rows stay."""
 
@@ -38,6 +40,7 @@ async def reconcile(
     processes: ProcessTable,
     events: EventSink,
     clock: Clock,
+    asker: Asker = Asker.OTHER,
 ) -> Reconciliation:
     """Decide for each server of this machine whether it is left, stopped, or forgotten.
 
@@ -72,9 +75,11 @@ async def reconcile(
             except Exception as error:
                 work.runner_failed(record.runner, error)
                 continue
-            match _verdict(record, process, processes):
+            match _verdict(record, process, processes, asker):
                 case Verdict.LEAVE:
                     work.left.append(record.server_id)
+                case Verdict.ADOPT if process is not None:
+                    stops.start_soon(work.offer, answering, attrs.evolve(record, handle=process))
                 case Verdict.STOP if process is not None:
                     stops.start_soon(work.stop, answering, process)
                 case _ if listed is not None:
@@ -90,6 +95,7 @@ async def reconcile(
         left=tuple(work.left),
         stopped=tuple(work.stopped),
         forgotten=tuple(work.forgotten),
+        adoptable=tuple(work.adoptable),
         failed=tuple(work.failed),
     )
 
@@ -105,13 +111,14 @@ async def _process_of(
 
 
 def _verdict(
-    record: ServerRecord, running: ProcessHandle | None, processes: ProcessTable
+    record: ServerRecord, running: ProcessHandle | None, processes: ProcessTable, asker: Asker
 ) -> Verdict:
     owner = record.owner
     return verdict_for(
         record,
         owner_alive=processes.is_alive(owner.node, owner.pid, owner.process_started_at),
         process_alive=running is not None,
+        asker=asker,
     )
 
 
@@ -125,6 +132,7 @@ class _Work:
         self.left: list[str] = []
         self.stopped: list[str] = []
         self.forgotten: list[str] = []
+        self.adoptable: list[ServerRecord] = []
         self.failed: list[str] = []
 
     def runner_failed(self, name: str, error: Exception) -> None:
@@ -138,6 +146,20 @@ class _Work:
                 reason=reason,
             )
         )
+
+    async def offer(self, runner: ProcessRunner, record: ServerRecord) -> None:
+        """Offer a ready server for adoption, if it is healthy; else it is an orphan."""
+        assert record.handle is not None
+        try:
+            healthy = (await runner.health(record.handle)).healthy
+        except Exception:
+            healthy = False
+        if healthy:
+            self.adoptable.append(record)
+        elif record.owner.kind is OwnerKind.STANDALONE:
+            self.left.append(record.server_id)
+        else:
+            await self.stop(runner, record.handle)
 
     async def stop(self, runner: ProcessRunner, handle: ProcessHandle) -> None:
         """Stop an orphan and remove its row; one that survives must not save the others."""

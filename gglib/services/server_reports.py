@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from gglib.domain.events import ServerFailed, ServerReady, ServerStarted, ServerStopped
+from gglib.domain.events import (
+    ServerAdopted,
+    ServerFailed,
+    ServerReady,
+    ServerStarted,
+    ServerStopped,
+)
 from gglib.domain.handle import ProcessHandle
 from gglib.domain.ownership import ServerRecord
 from gglib.ports.clock import Clock
@@ -40,6 +46,17 @@ class ServerReports:
                 server_id=record.server_id,
                 model_name=record.config.model_name,
                 load_s=load_s,
+            )
+        )
+
+    def adopted(self, record: ServerRecord, handle: ProcessHandle) -> None:
+        """Tell that it was ready already."""
+        self._events.emit(
+            ServerAdopted(
+                at=self._clock.now(),
+                server_id=record.server_id,
+                model_name=record.config.model_name,
+                pid=handle.pid,
             )
         )
 

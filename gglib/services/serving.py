@@ -11,7 +11,7 @@ import attrs
 
 from gglib.domain.handle import ProcessHandle
 from gglib.domain.model import Model
-from gglib.domain.ownership import Owner, ServerRecord
+from gglib.domain.ownership import Owner, OwnerKind, ServerRecord
 from gglib.domain.state import ServerState
 from gglib.errors import ModelFileMissing, NotRunning
 from gglib.ports.clock import Clock
@@ -55,6 +55,11 @@ class RunningServer:
         return self.record.api_key
 
     @property
+    def by_hand(self) -> bool:
+        """Whether somebody started it to run on by itself (``gglib start``)."""
+        return self.record.owner.kind is OwnerKind.STANDALONE
+
+    @property
     def base_url(self) -> str:
         """Where to connect."""
         return self.handle.base_url
@@ -96,6 +101,7 @@ class ServingService:
             timeout_s=start_timeout_s,
             keep_alive=keep_alive,
         )
+        self._owner = owner
         self._servers: dict[str, RunningServer] = {}
         self._stopping: dict[str, anyio.Event] = {}
 
@@ -139,6 +145,43 @@ class ServingService:
         )
         self._servers[server.server_id] = server
         return server
+
+    async def adopt(self, record: ServerRecord, model: Model) -> RunningServer | None:
+        """Take over the ready server on record, which another process started.
+
+        One that a gateway started is this owner's from now on; one that was started by hand
+        stays its starter's. Returns ``None``, and stops it, if ``model`` would be served
+        otherwise today; by hand it is as its starter wanted it.
+
+        Raises:
+            NotRunning: it has ended meanwhile.
+        """
+        handle = record.handle
+        assert handle is not None
+        by_hand = record.owner.kind is OwnerKind.STANDALONE
+        if not by_hand and config_for(model, {}, record.engine) != record.config:
+            await self.stop_record(record)
+            return None
+        await self._runners[record.runner].adopt(handle)
+        if not by_hand:
+            record = attrs.evolve(record, owner=self._owner)
+            await self._registry.put(record)
+        server = RunningServer(record=record, handle=handle, model=model, load_s=0.0)
+        self._servers[server.server_id] = server
+        self._reports.adopted(record, handle)
+        return server
+
+    async def discard(self, record: ServerRecord) -> None:
+        """End a server on record whose model is no more, unless it was started by hand."""
+        if record.owner.kind is not OwnerKind.STANDALONE:
+            await self.stop_record(record)
+
+    async def let_go(self, server: RunningServer) -> None:
+        """End the server, unless it was started by hand: then it runs on, and is forgotten here."""
+        if server.by_hand:
+            self._servers.pop(server.server_id, None)
+        else:
+            await self.stop(server)
 
     async def stop(self, server: RunningServer) -> None:
         """End the server; return when it is gone and its row too. Ended already is as good.

@@ -89,6 +89,8 @@ class GatewaySettings:
     """How long an engine may say nothing within an answer; 0 (``None``) = without limit."""
     insecure: bool = attrs.field(default=False, validator=flag(optional=False))
     """Whether it may listen beyond loopback without a key."""
+    orphans: str = attrs.field(default="adopt", validator=one_of("adopt", "stop"))
+    """What becomes of ready servers that a gateway which was killed has left."""
     api_keys: tuple[str, ...] = attrs.field(
         default=(), converter=_tuple, validator=_keys, repr=False
     )

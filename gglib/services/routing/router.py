@@ -106,6 +106,7 @@ class Router:
         self._alarm_at = math.inf
         self._alarm = anyio.CancelScope()
         self._gone_callbacks: list[Callable[[RunningServer], None]] = []
+        self._closing = False
         self._positions = Positions(self._scheduler, clock)
 
     # Leases
@@ -271,10 +272,12 @@ class Router:
 
     def begin_shutdown(self) -> None:
         """Accept nothing more; whoever waits gets ``ShuttingDown``. What is in flight goes on."""
+        self._closing = True
         self._carry_out(self._scheduler.shutdown(self._clock.monotonic()))
 
     async def close(self) -> None:
         """Stop everything now and return when it is gone."""
+        self._closing = True
         now = self._clock.monotonic()
         self._carry_out(self._scheduler.shutdown(now, deadline=now))
         while not self._scheduler.is_idle:
@@ -425,7 +428,10 @@ class Router:
             with anyio.CancelScope(shield=True):
                 # One that survives SIGKILL keeps its row in the registry, and doctor shows it.
                 with suppress(GglibError):
-                    await self._serving.stop(slot.server)
+                    if self._closing:
+                        await self._serving.let_go(slot.server)
+                    else:
+                        await self._serving.stop(slot.server)
         slot.ended.set()
         if slot.death_noted:
             return

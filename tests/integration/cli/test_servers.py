@@ -6,12 +6,14 @@ import contextlib
 import os
 import signal
 import subprocess
+import threading
+import time
 from pathlib import Path
 
 import httpx
 import psutil
 import pytest
-from support.commands import Home, stub_config
+from support.commands import Home, Served, stub_config
 
 
 @pytest.fixture
@@ -77,20 +79,88 @@ def test_gateway_that_ends_stops_its_servers_and_leaves_no_trace(home: Home) -> 
     assert not (home.path / "gateway.json").exists()
 
 
-def test_gateway_killed_leaves_nothing_that_the_next_does_not_find(home: Home) -> None:
-    """Its server lives on, and is dealt with at the next start."""
+def ask_in_vain(served: Served, model: str) -> None:
+    """Wait for an answer that never comes."""
+    with contextlib.suppress(httpx.TransportError):
+        served.chat(model)
+
+
+THREE = '[routing]\nplanner = "count"\n[pool]\nmax_size = 4\n'
+
+
+def test_gateway_that_was_killed_is_followed_by_one_that_adopts(home: Home) -> None:
+    """Three servers answer again from the same processes; one that was loading is ended."""
+    home.configure(
+        stub_config("a", "b", "c", extra=THREE)
+        + '[engines.slow]\ncommand = ["sleep", "600"]\n'
+        + '[models.late]\npath = "a.gguf"\nengine = "slow"\n',
+        "a",
+        "b",
+        "c",
+    )
+    with home.serve() as served:
+        for name in ("a", "b", "c"):
+            assert served.chat(name).status_code == 200
+        waiting = threading.Thread(target=ask_in_vain, args=(served, "late"))
+        waiting.start()
+        while len(before := {row["model"]: row["pid"] for row in home.json("ps")}) < 4:
+            pass
+        served.process.kill()
+        served.process.wait(20)
+        waiting.join()
+    assert "its owner is gone" in home.run("doctor").stdout
+    assert all(lives(pid) for pid in before.values())
+
+    with home.serve() as served:
+        assert not lives(before.pop("late"))
+        for name in before:
+            began = time.monotonic()
+            assert served.chat(name).status_code == 200
+            assert time.monotonic() - began < 1
+        rows = home.json("ps")
+        assert {row["model"]: row["pid"] for row in rows} == before
+        assert {row["owner"] for row in rows} == {"gateway"}
+    assert not any(lives(pid) for pid in before.values()), "what is adopted is the gateway's"
+
+
+def test_orphans_are_stopped_where_that_is_set(home: Home) -> None:
+    """Healthy or not."""
     with home.serve() as served:
         served.chat("a")
         (row,) = home.json("ps")
         served.process.kill()
         served.process.wait(20)
-    assert lives(row["pid"])
-    doctor = home.run("doctor")
-    assert "its owner is gone" in doctor.stdout
+    home.configure(stub_config("a", extra='[gateway]\norphans = "stop"\n'))
     with home.serve() as served:
         assert home.json("ps") == []
         assert not lives(row["pid"])
         assert served.chat("a").status_code == 200
+
+
+def test_orphan_whose_settings_have_changed_is_not_adopted(home: Home) -> None:
+    """It would not be what the user asks for today."""
+    with home.serve() as served:
+        served.chat("a")
+        (row,) = home.json("ps")
+        served.process.kill()
+        served.process.wait(20)
+    home.configure(stub_config("a") + 'extra_args = ["changed"]\n')
+    with home.serve() as served:
+        assert not lives(row["pid"])
+        assert served.chat("a").status_code == 200
+
+
+def test_server_started_by_hand_is_used_and_outlives_the_gateway(home: Home) -> None:
+    """Adopted as pinned: the gateway asks it, does not evict it, and leaves it running."""
+    assert home.run("start", "a").returncode == 0
+    (row,) = home.json("ps")
+    with home.serve() as served:
+        assert served.chat("a").status_code == 200
+        (same,) = home.json("ps")
+        assert (same["pid"], same["owner"]) == (row["pid"], "standalone")
+    assert lives(row["pid"])
+    assert home.run("stop", "a").returncode == 0
+    assert not lives(row["pid"])
 
 
 def test_model_added_while_the_gateway_serves_is_served(home: Home, tmp_path: Path) -> None:

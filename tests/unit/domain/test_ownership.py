@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from gglib.domain.config import ServerConfig
-from gglib.domain.ownership import Owner, OwnerKind, ServerRecord, Verdict, verdict_for
+from gglib.domain.ownership import Asker, Owner, OwnerKind, ServerRecord, Verdict, verdict_for
 from gglib.domain.state import ServerState
 
-LEAVE, STOP, FORGET = Verdict.LEAVE, Verdict.STOP, Verdict.FORGET
+LEAVE, STOP, FORGET, ADOPT = Verdict.LEAVE, Verdict.STOP, Verdict.FORGET, Verdict.ADOPT
+OTHER, ADOPTS, STOPS = Asker.OTHER, Asker.ADOPTING_GATEWAY, Asker.STOPPING_GATEWAY
 ANY = tuple(ServerState)
 NOT_READY = tuple(state for state in ServerState if state is not ServerState.READY)
 NOT_STARTING = tuple(state for state in ServerState if state is not ServerState.STARTING)
@@ -20,7 +21,7 @@ NOT_STARTING = tuple(state for state in ServerState if state is not ServerState.
 TABLE: list[tuple[str, bool, bool, tuple[ServerState, ...], Verdict]] = [
     ("gateway", True, True, ANY, LEAVE),
     ("gateway", True, False, ANY, LEAVE),
-    ("gateway", False, True, ANY, STOP),
+    ("gateway", False, True, NOT_READY, STOP),
     ("gateway", False, False, ANY, FORGET),
     ("library", True, True, ANY, LEAVE),
     ("library", True, False, ANY, LEAVE),
@@ -29,14 +30,29 @@ TABLE: list[tuple[str, bool, bool, tuple[ServerState, ...], Verdict]] = [
     ("standalone", True, True, ANY, LEAVE),
     ("standalone", True, False, (ServerState.STARTING,), LEAVE),
     ("standalone", True, False, NOT_STARTING, FORGET),
-    ("standalone", False, True, (ServerState.READY,), LEAVE),
     ("standalone", False, True, NOT_READY, STOP),
     ("standalone", False, False, ANY, FORGET),
 ]
+# What may be taken over, by who asks.
+READY_TABLE: list[tuple[str, bool, Asker, Verdict]] = [
+    ("gateway", False, OTHER, LEAVE),
+    ("gateway", False, ADOPTS, ADOPT),
+    ("gateway", False, STOPS, STOP),
+    ("standalone", False, OTHER, LEAVE),
+    ("standalone", False, ADOPTS, ADOPT),
+    ("standalone", False, STOPS, LEAVE),
+    ("standalone", True, OTHER, LEAVE),
+    ("standalone", True, ADOPTS, ADOPT),
+    ("standalone", True, STOPS, LEAVE),
+]
 ROWS = {
-    (OwnerKind(kind), owner, process, state): verdict
+    (OwnerKind(kind), owner, process, state, asker): verdict
     for kind, owner, process, states, verdict in TABLE
     for state in states
+    for asker in Asker
+} | {
+    (OwnerKind(kind), owner, True, ServerState.READY, asker): verdict
+    for kind, owner, asker, verdict in READY_TABLE
 }
 
 
@@ -54,12 +70,14 @@ def record(kind: OwnerKind, state: ServerState) -> ServerRecord:
 
 
 @pytest.mark.parametrize(
-    ("kind", "owner_alive", "process_alive", "state"),
-    list(itertools.product(OwnerKind, (True, False), (True, False), ServerState)),
+    ("kind", "owner_alive", "process_alive", "state", "asker"),
+    list(itertools.product(OwnerKind, (True, False), (True, False), ServerState, Asker)),
 )
 def test_verdict_is_that_of_the_table(
-    kind: OwnerKind, owner_alive: bool, process_alive: bool, state: ServerState
+    kind: OwnerKind, owner_alive: bool, process_alive: bool, state: ServerState, asker: Asker
 ) -> None:
-    """Every combination of owner, lives and state has one verdict."""
-    found = verdict_for(record(kind, state), owner_alive=owner_alive, process_alive=process_alive)
-    assert found is ROWS[kind, owner_alive, process_alive, state]
+    """Every combination of owner, lives, state and asker has one verdict."""
+    found = verdict_for(
+        record(kind, state), owner_alive=owner_alive, process_alive=process_alive, asker=asker
+    )
+    assert found is ROWS[kind, owner_alive, process_alive, state, asker]
