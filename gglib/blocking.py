@@ -154,9 +154,7 @@ class _Loop:
         if self._portal is None:
             raise RuntimeError("the library is closed")
         if threading.get_ident() == self._thread:
-            raise RuntimeError(
-                "the library's own thread, as of an event sink, cannot wait"
-            )
+            raise RuntimeError("the library's own thread, as of an event sink, cannot wait")
         return self._portal
 
     def signal(self, callback: Callable[[], None]) -> None:

@@ -14,6 +14,7 @@ __all__ = [
     "ModelAdded",
     "ModelRemoved",
     "OrphanStopped",
+    "ServerAdopted",
     "ServerFailed",
     "ServerReady",
     "ServerStarted",

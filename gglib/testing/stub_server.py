@@ -9,9 +9,13 @@ Options, all optional but ``port``:
 ``listen``        false: never opens its port
 ``share_port``    binds with SO_REUSEPORT
 ``lines``         printed at the start
+``complaints``    printed at the start on stderr
 ``noise_bytes``   so much output at the start, in lines of 100
 ``exit_status``   exits with it instead of listening
 ``deaf``          ignores SIGTERM
+``tells_end``     prints ``asked to stop`` at a SIGTERM, of which it then dies
+``health_path``   where it tells that it is ready, in place of ``/health``
+``health_status`` with what status, in place of 200
 ``children``      a list of ``group``, ``session``, ``orphan``, ``deaf``: processes it starts
 ``record``        a file that gets one JSON line per request
 ``ballast_bytes`` memory it holds
@@ -32,9 +36,16 @@ import threading
 import time
 
 
-def say(text):
+def say(text, stream=1):
     """Print a line in one write, whatever the thread."""
-    os.write(1, (text + "\n").encode())
+    os.write(stream, (text + "\n").encode())
+
+
+def end(number, frame):
+    """Say that it was asked to, and die of the signal."""
+    say("asked to stop")
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
 
 
 class Stub:
@@ -107,8 +118,8 @@ class Stub:
             return self.send(stream, 200, {})
         if not self.ready.is_set():
             return self.refuse(stream, 503, "Loading model", "unavailable_error")
-        if path == "/health":
-            return self.send(stream, 200, {"status": "ok"})
+        if path == self.options.get("health_path", "/health"):
+            return self.send(stream, self.options.get("health_status", 200), {"status": "ok"})
         if self.key and headers.get("authorization") != f"Bearer {self.key}":
             return self.refuse(stream, 401, "Invalid API Key", "authentication_error")
         if path == "/v1/models":
@@ -165,6 +176,7 @@ def start_child(kind):
     told, tells = os.pipe()
     pid = os.fork()
     if pid == 0:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         if kind in ("session", "orphan"):
             os.setsid()
         if kind == "orphan" and os.fork() != 0:
@@ -187,8 +199,12 @@ def main():
     options = json.loads(sys.argv[1])
     if options.get("deaf"):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    elif options.get("tells_end"):
+        signal.signal(signal.SIGTERM, end)
     for line in options.get("lines", []):
         say(line)
+    for line in options.get("complaints", []):
+        say(line, 2)
     for number in range(options.get("noise_bytes", 0) // 100):
         say(f"{number:099d}")
     for kind in options.get("children", []):

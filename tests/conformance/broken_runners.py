@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar
@@ -23,13 +23,16 @@ from gglib.domain.handle import ProcessHandle
 from gglib.domain.health import ServerHealth
 from gglib.domain.ids import new_server_id
 from gglib.errors import NotRunning, PortInUse, StartFailed
-from gglib.ports.context import AdapterContext
+from gglib.ports.context import AdapterContext, EngineSet
+from gglib.ports.engine import Engine, EngineCapabilities, EngineProbe
 from gglib.ports.process_runner import ProcessRunner
 from gglib.testing import MockRunner, ProcessRunnerContract
-from gglib.testing.contracts.process_runner import OpenRunner
+from gglib.testing.contracts.process_runner import COMPLAINTS, OpenRunner
 from gglib.testing.contracts.process_runner.ending import EndPromises
 from gglib.testing.contracts.process_runner.health import HealthPromises
+from gglib.testing.contracts.process_runner.identity import IdentityPromises
 from gglib.testing.contracts.process_runner.kit import RunnerPromises
+from gglib.testing.contracts.process_runner.kit_engine import KitEngine
 from gglib.testing.contracts.process_runner.listing import ListingPromises
 from gglib.testing.contracts.process_runner.output import OutputPromises
 from gglib.testing.contracts.process_runner.starting import StartPromises
@@ -211,6 +214,28 @@ class TestLeaksCancelledStarts(AroundMock, ProcessRunnerContract):
     kind = LeaksCancelledStarts
 
 
+class RecordsTooLate(SoundRunner):
+    """Knows of a server some time after its process has begun."""
+
+    def __init__(self, inner: ProcessRunner) -> None:
+        super().__init__(inner)
+        self.recorded: list[ProcessHandle] = []
+
+    async def start(self, config: ServerConfig) -> ProcessHandle:
+        await anyio.sleep(0.05)
+        handle = await self.inner.start(config)
+        await anyio.sleep(0.05)
+        self.recorded.append(handle)
+        return handle
+
+    async def list_running(self) -> list[ProcessHandle]:
+        return [handle for handle in await self.inner.list_running() if handle in self.recorded]
+
+
+class TestRecordsTooLate(AroundLocal, StartPromises):
+    kind = RecordsTooLate
+
+
 class RaisesWhateverItMet(SoundRunner):
     async def start(self, config: ServerConfig) -> ProcessHandle:
         try:
@@ -231,6 +256,103 @@ class DropsTheEnvironment(SoundRunner):
 
 class TestDropsTheEnvironment(AroundLocal, StartPromises):
     kind = DropsTheEnvironment
+
+
+class Overlooks(Engine):
+    """The engine as a runner sees it that does not look at all of it."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    @property
+    def name(self) -> str:
+        return self.engine.name
+
+    @property
+    def capabilities(self) -> EngineCapabilities:
+        return self.engine.capabilities
+
+    async def probe(self) -> EngineProbe:
+        return await self.engine.probe()
+
+    def command(self, config: ServerConfig, port: int) -> list[str]:
+        return self.engine.command(config, port)
+
+    def environment(self, config: ServerConfig) -> Mapping[str, str]:
+        return self.engine.environment(config)
+
+    @property
+    def health_path(self) -> str:
+        return self.engine.health_path
+
+    @property
+    def health_statuses(self) -> frozenset[int]:
+        return self.engine.health_statuses
+
+    @property
+    def working_directory(self) -> Path | None:
+        return self.engine.working_directory
+
+
+class AroundLocalThatOverlooks(RunnerPromises):
+    """The local runner, with an engine of ``kind`` in place of the kit's."""
+
+    kind: ClassVar[type[Overlooks]] = Overlooks
+    settings: ClassVar[Any] = {"stop_grace_s": 0.2}
+    backends = ("asyncio",)
+    patience_s = 1.5
+
+    @pytest.fixture
+    def open_runner(self) -> OpenRunner:
+        def opened(context: AdapterContext) -> AbstractAsyncContextManager[ProcessRunner]:
+            engines = EngineSet({"stub": self.kind(context.engines["stub"])})
+            return open_local_runner(attrs.evolve(context, engines=engines))
+
+        return opened
+
+
+class OverlooksHealthPath(Overlooks):
+    health_path = Engine.health_path
+
+
+class TestOverlooksHealthPath(AroundLocalThatOverlooks, HealthPromises):
+    kind = OverlooksHealthPath
+
+
+class OverlooksHealthStatuses(Overlooks):
+    health_statuses = Engine.health_statuses
+
+
+class TestOverlooksHealthStatuses(AroundLocalThatOverlooks, HealthPromises):
+    kind = OverlooksHealthStatuses
+
+
+class OverlooksEnvironment(Overlooks):
+    environment = Engine.environment
+
+
+class TestOverlooksEnvironment(AroundLocalThatOverlooks, StartPromises):
+    kind = OverlooksEnvironment
+
+
+class OverlooksWorkingDirectory(Overlooks):
+    working_directory = Engine.working_directory
+
+
+class TestOverlooksWorkingDirectory(AroundLocalThatOverlooks, StartPromises):
+    kind = OverlooksWorkingDirectory
+
+
+class PrefersTheEngine(SoundRunner):
+    async def start(self, config: ServerConfig) -> ProcessHandle:
+        environment = {**config.environment, **KitEngine.variables}
+        if "COLOUR" not in config.environment:
+            environment = dict(config.environment)
+        return await self.inner.start(attrs.evolve(config, environment=environment))
+
+
+class TestPrefersTheEngine(AroundLocal, StartPromises):
+    kind = PrefersTheEngine
 
 
 # Stopping
@@ -331,6 +453,93 @@ class TestKillsAtOnce(AroundLocal, StopPromises):
     kind = KillsAtOnce
 
 
+class TestKillsAtOnceUnseen(AroundLocal, StopPromises):
+    """Nobody learns of what it died; its output tells."""
+
+    kind = KillsAtOnce
+    knows_exit_status = False
+
+
+class MissesOneInTwelve(SoundRunner):
+    """Now and then forgets a server that it should have ended."""
+
+    def __init__(self, inner: ProcessRunner) -> None:
+        super().__init__(inner)
+        self.stops = 0
+        self.missed: list[ProcessHandle] = []
+
+    async def stop(self, handle: ProcessHandle) -> None:
+        self.stops += 1
+        if self.stops % 12 == 0:
+            self.missed.append(handle)
+        else:
+            await self.inner.stop(handle)
+
+    async def is_running(self, handle: ProcessHandle) -> bool:
+        return handle not in self.missed and await self.inner.is_running(handle)
+
+    async def list_running(self) -> list[ProcessHandle]:
+        return [handle for handle in await self.inner.list_running() if handle not in self.missed]
+
+
+class TestMissesOneInTwelve(AroundLocal, StopPromises):
+    kind = MissesOneInTwelve
+
+
+class KnowsWhatItStops(SoundRunner):
+    """Those below treat a server differently while it is being stopped."""
+
+    def __init__(self, inner: ProcessRunner) -> None:
+        super().__init__(inner)
+        self.stopping: list[ProcessHandle] = []
+
+    async def stop(self, handle: ProcessHandle) -> None:
+        self.stopping.append(handle)
+        try:
+            await self.inner.stop(handle)
+        finally:
+            self.stopping.remove(handle)
+
+
+class LeavesTheSecondWhoStops(KnowsWhatItStops):
+    async def stop(self, handle: ProcessHandle) -> None:
+        if handle not in self.stopping:
+            await super().stop(handle)
+
+
+class TestLeavesTheSecondWhoStops(AroundMock, StopPromises):
+    kind = LeavesTheSecondWhoStops
+
+
+class HidesWhatItStops(KnowsWhatItStops):
+    async def list_running(self) -> list[ProcessHandle]:
+        return [handle for handle in await self.inner.list_running() if handle not in self.stopping]
+
+
+class TestHidesWhatItStops(AroundMock, StopPromises):
+    kind = HidesWhatItStops
+
+
+class RaisesWhileStopping(KnowsWhatItStops):
+    async def health(self, handle: ProcessHandle) -> ServerHealth:
+        if handle in self.stopping:
+            raise RuntimeError("it is being stopped")
+        return await self.inner.health(handle)
+
+
+class TestRaisesWhileStopping(AroundMock, StopPromises):
+    kind = RaisesWhileStopping
+
+
+class DisownsWhatItStops(KnowsWhatItStops):
+    async def is_running(self, handle: ProcessHandle) -> bool:
+        return handle not in self.stopping and await self.inner.is_running(handle)
+
+
+class TestDisownsWhatItStops(AroundLocal, StopPromises):
+    kind = DisownsWhatItStops
+
+
 def without_families() -> OpenRunner:
     """Return the nice runner's factory, with one that ends leaders alone."""
     import gglib_nice_runner as nice
@@ -392,6 +601,33 @@ class WaitsByPid(SoundRunner):
 
 class TestWaitsByPid(AroundMock, ProcessRunnerContract):
     kind = WaitsByPid
+
+
+class ReadsByPid(SoundRunner):
+    async def logs(
+        self, handle: ProcessHandle, *, tail: int = 20, follow: bool = False
+    ) -> AsyncIterator[str]:
+        handle = await self.double_of(handle) or handle
+        async for line in self.inner.logs(handle, tail=tail):
+            yield line
+
+
+class TestReadsByPid(AroundMock, IdentityPromises):
+    kind = ReadsByPid
+
+
+class RaisesWithoutOutput(SoundRunner):
+    async def logs(
+        self, handle: ProcessHandle, *, tail: int = 20, follow: bool = False
+    ) -> AsyncIterator[str]:
+        if handle.pid is None:
+            raise FileNotFoundError(2, "No such file or directory")
+        async for line in self.inner.logs(handle, tail=tail, follow=follow):
+            yield line
+
+
+class TestRaisesWithoutOutput(AroundMock, IdentityPromises):
+    kind = RaisesWithoutOutput
 
 
 # Health
@@ -632,6 +868,61 @@ class TailsFromTheTop(SoundRunner):
 
 class TestTailsFromTheTop(AroundMock, ProcessRunnerContract):
     kind = TailsFromTheTop
+
+
+class TailsNothingAsAll(SoundRunner):
+    async def logs(
+        self, handle: ProcessHandle, *, tail: int = 20, follow: bool = False
+    ) -> AsyncIterator[str]:
+        async for line in self.inner.logs(handle, tail=tail or 10**6, follow=follow):
+            yield line
+
+
+class TestTailsNothingAsAll(AroundMock, OutputPromises):
+    kind = TailsNothingAsAll
+
+
+class LosesComplaints(SoundRunner):
+    async def logs(
+        self, handle: ProcessHandle, *, tail: int = 20, follow: bool = False
+    ) -> AsyncIterator[str]:
+        async for line in self.inner.logs(handle, tail=tail, follow=follow):
+            if line not in COMPLAINTS:
+                yield line
+
+
+class TestLosesComplaints(AroundMock, OutputPromises):
+    kind = LosesComplaints
+
+
+class NeverFollows(SoundRunner):
+    async def logs(
+        self, handle: ProcessHandle, *, tail: int = 20, follow: bool = False
+    ) -> AsyncIterator[str]:
+        async for line in self.inner.logs(handle, tail=tail):
+            yield line
+
+
+class TestNeverFollows(AroundMock, OutputPromises):
+    kind = NeverFollows
+
+
+class FollowsUntilSilence(SoundRunner):
+    async def logs(
+        self, handle: ProcessHandle, *, tail: int = 20, follow: bool = False
+    ) -> AsyncIterator[str]:
+        lines = aiter(self.inner.logs(handle, tail=tail, follow=follow))
+        while True:
+            line = None
+            with anyio.move_on_after(0.05):
+                line = await anext(lines, None)
+            if line is None:
+                return
+            yield line
+
+
+class TestFollowsUntilSilence(AroundMock, OutputPromises):
+    kind = FollowsUntilSilence
 
 
 class MixesOutputs(SoundRunner):

@@ -7,11 +7,13 @@ import math
 import pytest
 
 from gglib.domain.config import ServerConfig
+from gglib.domain.handle import ProcessHandle
 from gglib.errors import StartFailed
 from gglib.ports.clock import Clock
 from gglib.ports.process_runner import ProcessRunner
 from gglib.testing import FakeClock, MockRunner, MockScript
 from gglib.testing.contracts.process_runner import (
+    COMPLAINTS,
     LAST_WORDS,
     OUTPUT,
     Behaviour,
@@ -33,6 +35,7 @@ SCRIPTS = {
     Behaviour.DIES: MockScript(lines=LAST_WORDS, crash_at_s=0.0, exit_status=3),
     Behaviour.DEAF: MockScript(ignores_stop=True),
     Behaviour.TALKS: MockScript(lines=OUTPUT),
+    Behaviour.COMPLAINS: MockScript(lines=(*OUTPUT, *COMPLAINTS)),
     Behaviour.IMPOSSIBLE: MockScript(start_error=StartFailed("alpha", None, (), "no program")),
 }
 
@@ -65,3 +68,10 @@ class OnPaper(RunnerPromises):
         """Script the next start."""
         del kit
         self.mock_of(runner).script(config.model_name, SCRIPTS[behaviour])
+
+    async def say(
+        self, kit: RunnerKit, runner: ProcessRunner, handle: ProcessHandle, line: str
+    ) -> None:
+        """Have the mock say it."""
+        del kit
+        self.mock_of(runner).say(handle, line)

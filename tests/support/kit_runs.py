@@ -33,9 +33,16 @@ xfail_strict = true
 
 
 def run_kit(
-    folder: Path, source: str, *, modules: Sequence[Path] = (), timeout_s: float = 50
+    folder: Path,
+    source: str,
+    *,
+    modules: Sequence[Path] = (),
+    only: Sequence[str] = (),
+    timeout_s: float = 50,
 ) -> Outcomes:
     """Run ``source``, a test module, in ``folder``; ``support`` can be imported in it.
+
+    ``only``: the tests to run, as ``CLASS`` or ``CLASS::TEST``; none = all.
 
     So can what lies in the folders ``modules``. Its own process, so that a broken adapter
     breaks nothing here.
@@ -45,7 +52,8 @@ def run_kit(
     (folder / "test_kit.py").write_text(source)
     report = folder / "report.xml"
     options = ["-q", "--tb=line", "--import-mode=importlib", *PLUGINS]
-    places = [f"--junitxml={report}", f"--basetemp={folder / 'tmp'}", "test_kit.py"]
+    chosen = [f"test_kit.py::{each}" for each in only] or ["test_kit.py"]
+    places = [f"--junitxml={report}", f"--basetemp={folder / 'tmp'}", *chosen]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *options, *places],
         cwd=folder,

@@ -15,6 +15,7 @@ import anyio.to_thread
 import pytest
 from support.servers import World, model_of, open_world, processes_of
 
+from gglib.domain.ownership import Asker, OwnerKind
 from gglib.domain.state import ServerState
 from gglib.services.ownership import Reconciliation, reconcile
 from gglib.testing.stub_engine import StubEngine
@@ -50,7 +51,7 @@ async def after_death(data_dir: Path, kind: str, point: str, **options: Any) -> 
         await anyio.to_thread.run_sync(lambda: kill_owner_at(data_dir, kind, point, **options))
 
 
-async def reconciled(world: World) -> Reconciliation:
+async def reconciled(world: World, asker: Asker = Asker.OTHER) -> Reconciliation:
     """Do what the next start does."""
     return await reconcile(
         world.registry,
@@ -58,6 +59,7 @@ async def reconciled(world: World) -> Reconciliation:
         processes=world.processes,
         events=world.events,
         clock=world.clock,
+        asker=asker,
     )
 
 
@@ -68,7 +70,7 @@ async def reconciled(world: World) -> Reconciliation:
         ("library", "spawned", 1),
         ("gateway", "recorded starting", 1),
         ("library", "checked", 1),
-        ("gateway", "ready", 1),
+        ("library", "ready", 1),
     ],
 )
 async def test_owner_killed_during_a_start_leaves_nothing_unfound(
@@ -84,6 +86,28 @@ async def test_owner_killed_during_a_start_leaves_nothing_unfound(
         assert await world.registry.list() == []
         assert processes_of(data_dir) == []
         assert ["server.orphan_stopped"] * servers == world.event_names
+
+
+@pytest.mark.parametrize("kind", ["gateway", "standalone"])
+async def test_ready_server_of_a_killed_owner_is_offered_to_a_gateway_alone(
+    data_dir: Path, kind: str
+) -> None:
+    """Others leave it; a gateway adopts it by identity, unless the process is another one."""
+    await after_death(data_dir, kind, "ready")
+    async with open_world(data_dir, StubEngine()) as world:
+        (record,) = await world.registry.list()
+        assert (await reconciled(world)).left == (record.server_id,)
+        offered = await reconciled(world, Asker.ADOPTING_GATEWAY)
+        assert offered.adoptable == (record,)
+        model = model_of(data_dir)
+        server = await world.serving(OwnerKind.GATEWAY).adopt(record, model)
+        assert server is not None
+        assert server.by_hand == (kind == "standalone")
+        assert server.handle == record.handle
+        assert "server.adopted" in world.event_names
+
+        assert record.handle is not None
+        await world.runner.stop(record.handle)
 
 
 async def test_standalone_server_outlives_its_command(data_dir: Path) -> None:

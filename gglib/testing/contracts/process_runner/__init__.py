@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from gglib.testing.contracts.process_runner.behaviour import LAST_WORDS, OUTPUT, Behaviour
+from gglib.testing.contracts.process_runner.behaviour import (
+    COMPLAINTS,
+    LAST_WORDS,
+    OUTPUT,
+    Behaviour,
+)
 from gglib.testing.contracts.process_runner.ending import EndPromises
 from gglib.testing.contracts.process_runner.health import HealthPromises
 from gglib.testing.contracts.process_runner.identity import IdentityPromises
@@ -12,7 +17,15 @@ from gglib.testing.contracts.process_runner.output import OutputPromises
 from gglib.testing.contracts.process_runner.starting import StartPromises
 from gglib.testing.contracts.process_runner.stopping import StopPromises
 
-__all__ = ["LAST_WORDS", "OUTPUT", "Behaviour", "OpenRunner", "ProcessRunnerContract", "RunnerKit"]
+__all__ = [
+    "COMPLAINTS",
+    "LAST_WORDS",
+    "OUTPUT",
+    "Behaviour",
+    "OpenRunner",
+    "ProcessRunnerContract",
+    "RunnerKit",
+]
 
 
 class ProcessRunnerContract(
@@ -37,5 +50,6 @@ class ProcessRunnerContract(
                 return open_my_runner
 
     A runner that does not run its engine's command overrides ``prepare`` too: it makes the next
-    start of a configuration behave as the test needs.
+    start of a configuration behave as the test needs. If it keeps output, it overrides ``say`` as
+    well: it makes a running server print a line.
     """

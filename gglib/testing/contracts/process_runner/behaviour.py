@@ -7,10 +7,16 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
-__all__ = ["LAST_WORDS", "OUTPUT", "STUB_OPTIONS", "Behaviour"]
+__all__ = ["ASKED", "COMPLAINTS", "LAST_WORDS", "OUTPUT", "STUB_OPTIONS", "Behaviour"]
 
 #: What ``Behaviour.DIES`` prints before it ends.
 LAST_WORDS = ("reading tensors", "no such tensor: blk.0")
+
+#: What ``Behaviour.COMPLAINS`` prints on stderr at its start.
+COMPLAINTS = ("warning: no GPU", "warning: slow")
+
+#: What the kit's servers print when they are asked to stop.
+ASKED = "asked to stop"
 
 #: What ``Behaviour.TALKS`` prints at its start.
 OUTPUT = tuple(f"line {number}" for number in range(50))
@@ -33,6 +39,8 @@ class Behaviour(StrEnum):
     """Starts four processes: in its group, in a session of their own, orphaned, and deaf."""
     TALKS = "talks"
     """Prints ``OUTPUT``, then becomes healthy."""
+    COMPLAINS = "complains"
+    """Prints ``OUTPUT``, and ``COMPLAINTS`` on stderr, then becomes healthy."""
     IMPOSSIBLE = "impossible"
     """Cannot be started: there is no such program."""
 
@@ -47,6 +55,7 @@ STUB_OPTIONS: Mapping[Behaviour, Mapping[str, Any]] = MappingProxyType(
         Behaviour.DEAF: {"deaf": True},
         Behaviour.HAS_FAMILY: {"children": ["group", "session", "orphan", "deaf"]},
         Behaviour.TALKS: {"lines": OUTPUT},
+        Behaviour.COMPLAINS: {"lines": OUTPUT, "complaints": COMPLAINTS},
         Behaviour.IMPOSSIBLE: {"program": "/nonexistent/engine"},
     }
 )

@@ -27,6 +27,17 @@ class HealthPromises(RunnerPromises):
         assert before <= health.last_check <= kit.clock.now(), "last_check is the clock's time"
         assert health.latency_s is None or health.latency_s >= 0, "a latency is not negative"
 
+    async def test_server_is_asked_where_and_as_its_engine_says(
+        self, kit: RunnerKit, runner: PatientRunner
+    ) -> None:
+        """The engine's health path and statuses, whatever they are."""
+        self.needs("has_processes")
+        kit.engine.tell_health_at("/stub/ready", 203)
+        handle = await kit.start(runner)
+        with kit.patience("health asks the engine's health_path, and heeds its health_statuses"):
+            while not (await runner.health(handle)).healthy:
+                await kit.pause()
+
     @pytest.mark.parametrize("behaviour", [Behaviour.LOADS, Behaviour.SILENT])
     async def test_server_that_is_not_ready_is_unhealthy_with_a_message(
         self, kit: RunnerKit, runner: PatientRunner, behaviour: Behaviour

@@ -11,6 +11,7 @@ import pytest
 from gglib.domain.handle import ProcessHandle
 from gglib.domain.ids import new_server_id
 from gglib.errors import NotRunning
+from gglib.testing.contracts.process_runner.behaviour import Behaviour
 from gglib.testing.contracts.process_runner.kit import RunnerKit, RunnerPromises
 from gglib.testing.contracts.process_runner.patient import PatientRunner
 
@@ -73,6 +74,19 @@ class IdentityPromises(RunnerPromises):
         for ask in asked:
             with pytest.raises(NotRunning):
                 await ask(disguise(handle))
+
+    async def test_output_of_an_impostor_is_nothing(
+        self, kit: RunnerKit, runner: PatientRunner
+    ) -> None:
+        """Another server's id, all else alike; and a server that never ran."""
+        handle = await kit.start(runner, Behaviour.TALKS)
+        await kit.until_healthy(runner, handle)
+        impostor = attrs.evolve(handle, server_id=new_server_id())
+        unknown = attrs.evolve(impostor, model_name="never", pid=None, process_started_at=None)
+        for nobody in (impostor, unknown):
+            for follow in (False, True):
+                lines = [line async for line in runner.logs(nobody, follow=follow)]
+                assert lines == [], "logs of a server that never ran are nothing"
 
     async def test_waiting_for_an_impostor_returns_at_once(
         self,

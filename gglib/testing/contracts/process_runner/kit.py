@@ -14,6 +14,7 @@ from contextlib import (
 from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
 
+import anyio.to_thread
 import psutil
 import pytest
 
@@ -29,8 +30,9 @@ from gglib.ports.process_runner import ProcessRunner
 from gglib.testing.contexts import make_context
 from gglib.testing.contracts.backends import Contract
 from gglib.testing.contracts.process_runner.behaviour import STUB_OPTIONS, Behaviour
+from gglib.testing.contracts.process_runner.kit_engine import KitEngine
+from gglib.testing.contracts.process_runner.outside import ask_stub
 from gglib.testing.contracts.process_runner.patient import PatientRunner, patience
-from gglib.testing.stub_engine import StubEngine
 
 __all__ = ["OpenRunner", "RunnerKit", "RunnerPromises"]
 
@@ -49,7 +51,7 @@ class RunnerKit:
     ) -> None:
         self.clock = clock
         self.data_dir = data_dir
-        self.engine = StubEngine()
+        self.engine = KitEngine(data_dir.resolve() / "where-engines-run")
         self.server_ids: list[str] = []
         self._contract = contract
         self._open_runner = open_runner
@@ -190,6 +192,17 @@ class RunnerPromises(Contract):
         """
         del runner
         kit.engine.for_model[config.model_name] = STUB_OPTIONS[behaviour]
+
+    async def say(
+        self, kit: RunnerKit, runner: ProcessRunner, handle: ProcessHandle, line: str
+    ) -> None:
+        """Make a running, healthy server print ``line``.
+
+        Here: by asking gglib's stub server. A runner that does not run commands, and keeps
+        output, overrides this.
+        """
+        del kit, runner
+        await anyio.to_thread.run_sync(ask_stub, handle.base_url, "/stub/print", line)
 
     def needs(self, *capabilities: str) -> None:
         """Skip the test for a runner that does not have all the capabilities."""

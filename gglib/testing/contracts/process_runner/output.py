@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import anyio
+
 from gglib.domain.handle import ProcessHandle
-from gglib.testing.contracts.process_runner.behaviour import LAST_WORDS, OUTPUT, Behaviour
+from gglib.testing.contracts.process_runner.behaviour import (
+    COMPLAINTS,
+    LAST_WORDS,
+    OUTPUT,
+    Behaviour,
+)
 from gglib.testing.contracts.process_runner.kit import RunnerKit, RunnerPromises
 from gglib.testing.contracts.process_runner.patient import PatientRunner
 
 __all__ = ["OutputPromises"]
+
+
+#: What a server says when it has been silent for a while, and for how long: real seconds.
+_LATER = "and another thing"
+_SILENCE_S = 0.15
 
 
 class OutputPromises(RunnerPromises):
@@ -32,6 +44,39 @@ class OutputPromises(RunnerPromises):
         everything = await kit.lines(runner, handle, 1000)
         assert everything[: len(OUTPUT)] == list(OUTPUT), "output is kept whole and in order"
         assert await kit.lines(runner, handle, 3) == everything[-3:], "tail=3 is the last three"
+        assert await kit.lines(runner, handle, 0) == [], "tail=0 is nothing"
+
+    async def test_both_streams_are_kept(self, kit: RunnerKit, runner: PatientRunner) -> None:
+        """What goes wrong is said on stderr."""
+        self.needs("keeps_output")
+        handle = await kit.start(runner, Behaviour.COMPLAINS)
+        await kit.until_healthy(runner, handle)
+        lines = await kit.lines(runner, handle, 1000)
+        assert [line for line in lines if line in OUTPUT] == list(OUTPUT), "stdout is kept"
+        assert [line for line in lines if line in COMPLAINTS] == list(COMPLAINTS), "stderr is kept"
+
+    async def test_follower_is_told_what_is_printed_later(
+        self, kit: RunnerKit, runner: PatientRunner
+    ) -> None:
+        """While the server runs, however long it was silent; once."""
+        self.needs("keeps_output")
+        handle = await kit.start(runner, Behaviour.TALKS)
+        await kit.until_healthy(runner, handle)
+        seen: list[str] = []
+
+        async def follow() -> None:
+            async for line in runner.logs(handle, tail=0, follow=True):
+                seen.append(line)
+                if line == _LATER:
+                    await runner.stop(handle)
+
+        with kit.patience("a follower is told of new lines while the server runs"):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(follow)
+                await anyio.sleep(_SILENCE_S)
+                await self.say(kit, runner.inner, handle, _LATER)
+        assert seen[:1] == [_LATER], "a follower is told of new lines, however late they come"
+        assert seen.count(_LATER) == 1, "a follower is told every line once"
 
     async def test_followed_output_ends_with_the_server(
         self, kit: RunnerKit, runner: PatientRunner

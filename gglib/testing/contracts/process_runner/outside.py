@@ -6,10 +6,12 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from http.client import HTTPConnection
+from urllib.parse import urlsplit
 
 import psutil
 
-__all__ = ["lives", "port_answers", "stranger_on"]
+__all__ = ["ask_stub", "lives", "port_answers", "stranger_on"]
 
 
 def lives(pid: int | None) -> bool:
@@ -25,6 +27,14 @@ def port_answers(port: int) -> bool:
     with closing(socket.socket()) as trial:
         trial.settimeout(1)
         return trial.connect_ex(("127.0.0.1", port)) == 0
+
+
+def ask_stub(base_url: str, path: str, body: str) -> None:
+    """Send gglib's stub server at ``base_url`` a command."""
+    with closing(HTTPConnection(urlsplit(base_url).netloc, timeout=10)) as connection:
+        connection.request("POST", path, body=body.encode())
+        answer = connection.getresponse()
+        assert answer.status == 200, f"the stub server at {base_url} answered {answer.status}"
 
 
 @contextmanager

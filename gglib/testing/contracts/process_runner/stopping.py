@@ -6,11 +6,12 @@ import signal
 from contextlib import suppress
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from gglib.domain.handle import ProcessHandle
 from gglib.errors import NotRunning
-from gglib.testing.contracts.process_runner.behaviour import Behaviour
+from gglib.testing.contracts.process_runner.behaviour import ASKED, Behaviour
 from gglib.testing.contracts.process_runner.kit import RunnerKit, RunnerPromises
 from gglib.testing.contracts.process_runner.outside import lives, port_answers
 from gglib.testing.contracts.process_runner.patient import PatientRunner
@@ -47,6 +48,17 @@ class StopPromises(RunnerPromises):
             await runner.stop(handle)
         assert caught.value.server == "alpha", "NotRunning names the model"
 
+    async def test_server_that_has_just_been_started_can_be_stopped(
+        self, kit: RunnerKit, runner: PatientRunner
+    ) -> None:
+        """Its program is being executed, and does not show yet what it carries."""
+        for _ in range(20 if self.has_processes else 2):
+            handle = await kit.start(runner)
+            await runner.stop(handle)
+            assert not await runner.is_running(handle), "a stopped server is not running"
+            if self.has_processes:
+                assert not lives(handle.pid), "stop ends a server however young it is"
+
     async def test_stop_of_a_server_that_died_raises_not_running(
         self, kit: RunnerKit, runner: PatientRunner
     ) -> None:
@@ -75,12 +87,61 @@ class StopPromises(RunnerPromises):
     async def test_server_is_asked_before_it_is_killed(
         self, kit: RunnerKit, runner: PatientRunner
     ) -> None:
-        """One that heeds SIGTERM ends by it."""
-        self.needs("knows_exit_status")
+        """One that heeds SIGTERM ends by it, and can say so before."""
+        is_heard = self.has_processes and self.keeps_output
+        if not is_heard:
+            self.needs("knows_exit_status")
         handle = await kit.start(runner)
         await kit.until_healthy(runner, handle)
         await runner.stop(handle)
-        assert await runner.wait(handle) == -signal.SIGTERM, "stop asks first"
+        if is_heard:
+            assert ASKED in await kit.lines(runner, handle, 1000), "stop asks first, by SIGTERM"
+        if self.knows_exit_status:
+            assert await runner.wait(handle) == -signal.SIGTERM, "stop asks first"
+
+    async def test_server_that_is_being_stopped_runs_until_it_is_dead(
+        self, kit: RunnerKit, runner: PatientRunner
+    ) -> None:
+        """Whoever asks meanwhile is told so; a second one who stops it waits for the same end."""
+        handle = await kit.start(runner, Behaviour.DEAF)
+        await kit.until_healthy(runner, handle)
+        broken: set[str] = set()
+        stopped = anyio.Event()
+
+        async def stop() -> None:
+            await runner.stop(handle)
+            stopped.set()
+
+        async def stop_too() -> None:
+            with suppress(NotRunning):
+                await runner.stop(handle)
+            if await runner.is_running(handle) or (self.has_processes and lives(handle.pid)):
+                broken.add("a second stop returns when the server is gone, as the first does")
+
+        async def look() -> None:
+            listed = handle in await runner.list_running()
+            if await runner.is_running(handle):
+                if not listed:
+                    broken.add("a server that is being stopped is listed until it is dead")
+            elif self.has_processes and lives(handle.pid):
+                broken.add("a server that is being stopped is running until it is dead")
+            try:
+                await runner.health(handle)
+            except NotRunning:
+                if await runner.is_running(handle):
+                    broken.add("health raises NotRunning only when the process does not exist")
+            except Exception as error:
+                broken.add(f"health of a server that is being stopped raised {error!r}")
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(stop)
+            await anyio.lowlevel.checkpoint()
+            tasks.start_soon(stop_too)
+            while not stopped.is_set():
+                await look()
+                if self.has_processes:
+                    await anyio.sleep(0.01)
+        assert not broken, "; ".join(sorted(broken))
 
     async def test_deaf_server_is_killed_after_the_grace(
         self, kit: RunnerKit, runner: PatientRunner
