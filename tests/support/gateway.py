@@ -67,6 +67,9 @@ class FakeServing:
         """Have a server end by itself."""
         self.deaths[self.servers[number].server_id].set()
 
+    async def let_go(self, server: RunningServer) -> None:
+        await self.stop(server)
+
     async def stop(self, server: RunningServer) -> None:
         self.stops.append(server.model.name)
 

@@ -427,7 +427,8 @@ class Router:
         if slot.server is not None:
             with anyio.CancelScope(shield=True):
                 # One that survives SIGKILL keeps its row in the registry, and doctor shows it.
-                with suppress(GglibError):
+                # Whatever a stranger's runner raises, the others are seen to.
+                with suppress(Exception):
                     if self._closing:
                         await self._serving.let_go(slot.server)
                     else:
