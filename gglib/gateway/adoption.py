@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 
+from gglib.domain.model import Model
 from gglib.domain.ownership import ServerRecord
-from gglib.errors import GglibError
 from gglib.services.models import ModelService
 from gglib.services.routing.router import Router
 from gglib.services.serving import ServingService
@@ -22,22 +23,28 @@ async def adopt_all(
 ) -> None:
     """Make residents of the servers on record; one that cannot be is stopped.
 
-    Not those that were started by hand (``gglib start``): they run on beside, and those that are
-    taken over are pinned, since they are not the gateway's to evict. One that fails does not
-    keep the others from being taken over.
+    One that was started by hand (``gglib start``) is never stopped here: it is pinned, or, if it
+    cannot be taken over, runs on beside. One that fails does not keep the others from being
+    taken over.
     """
     known = {model.id: model for model in await models.list()}
     for record in records:
-        model = known.get(record.config.model_id)
-        try:
-            if model is None:
-                await serving.discard(record)
-                continue
-            server = await serving.adopt(record, model)
-            if server is not None and not router.take_over(server):
-                await serving.let_go(server)
-            elif server is not None and server.by_hand:
-                router.set_pinned(model, pinned=True)
-        except GglibError:
-            # It has ended meanwhile, or cannot be stopped: its row stays, and doctor shows it.
-            continue
+        # One may have ended meanwhile, or not be to be stopped, or its runner is a stranger's with
+        # a bug: its row stays then, and doctor shows it.
+        with suppress(Exception):
+            await _adopt(record, known.get(record.config.model_id), serving, router)
+
+
+async def _adopt(
+    record: ServerRecord, model: Model | None, serving: ServingService, router: Router
+) -> None:
+    if model is None:
+        await serving.discard(record)
+        return
+    server = await serving.adopt(record, model)
+    if server is None:
+        return
+    if not router.take_over(server):
+        await serving.let_go(server)
+    elif server.by_hand:
+        router.set_pinned(model, pinned=True)
