@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Collection
 from contextlib import (
-    AbstractAsyncContextManager,
     AbstractContextManager,
     AsyncExitStack,
     asynccontextmanager,
@@ -53,6 +52,7 @@ from gglib.services.sources import FILES, ModelSources
 from gglib.settings import DeclaredModel, Settings
 
 if TYPE_CHECKING:
+    from gglib.services.pool import Pool
     from gglib.services.routing.router import Router
 
 __all__ = ["Composition", "SystemClock", "compose", "make_data_dir"]
@@ -240,26 +240,58 @@ class Composition:
             default_engine=self._default_engine,
         )
 
-    def router(self, serving: ServingService) -> AbstractAsyncContextManager[Router]:
-        """Return what runs a router over ``serving`` for a block, by the settings."""
+    @asynccontextmanager
+    async def pool(self, serving: ServingService) -> AsyncIterator[tuple[Router, Pool]]:
+        """Run a router over ``serving`` for the block, by the settings, and its pool.
+
+        Raises:
+            ConfigurationError: a budget is set for a device that is not here.
+        """
         # Here, since commands that route nothing need not pay for it.
+        from gglib.services.memory_ledger import MemoryLedger
+        from gglib.services.pool import Pool
         from gglib.services.routing.planning import planner_for
         from gglib.services.routing.router import open_router
         from gglib.services.routing.terms import Policy
 
         routing, pool = self.settings.routing, self.settings.pool
-        return open_router(
+        ledger = MemoryLedger(
+            devices=await self.devices(),
+            processes=await self.process_table(),
+            catalog=await self.catalog(),
+            models=await self.models(),
+            registry=await self.registry(),
+            runners=await self.runners(),
+            default_runner=self.default_runner,
+            clock=self.clock,
+            limits=routing.budgets,
+        )
+        await ledger.open(serving.servers)
+        async with open_router(
             serving,
             clock=self.clock,
-            planner=planner_for(routing, pool),
+            planner=planner_for(routing, pool, ledger.budgets),
             policy=Policy(
                 queue_limit=self.settings.gateway.queue_limit,
                 patience_factor=routing.patience_factor,
                 max_wait_s=pool.max_wait_s,
                 max_drain_s=routing.max_drain_s,
+                min_size=pool.min_size,
             ),
             ttl_s=pool.ttl_s,
-        )
+            ledger=ledger,
+        ) as router:
+            yield (
+                router,
+                Pool(
+                    router,
+                    serving=serving,
+                    ledger=ledger,
+                    clock=self.clock,
+                    events=self.events,
+                    health_check_interval_s=pool.health_check_interval_s,
+                ),
+            )
 
     async def reconcile(self, asker: Asker = Asker.OTHER) -> Reconciliation:
         """Make what is on record agree with what runs: done before anything is started."""

@@ -9,6 +9,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import anyio
+
 from gglib.bootstrap import compose
 from gglib.domain.model import Model
 from gglib.domain.ownership import OwnerKind
@@ -24,6 +26,7 @@ from gglib.ports.process_runner import ProcessRunner
 from gglib.ports.process_table import ProcessTable
 from gglib.ports.server_registry import ServerRegistry
 from gglib.services.models import ModelService
+from gglib.services.pool import EvictionCallback, Pool
 from gglib.services.routing.router import Lease, Router
 from gglib.services.serving import RunningServer, ServingService
 from gglib.settings import Settings, load_settings
@@ -36,11 +39,14 @@ _NONE: Mapping[str, Any] = MappingProxyType({})
 class Library:
     """Models and servers of one data directory, in this process."""
 
-    def __init__(self, models: ModelService, serving: ServingService, router: Router) -> None:
+    def __init__(
+        self, models: ModelService, serving: ServingService, router: Router, pool: Pool
+    ) -> None:
         self.models = models
         """The models by name: ``add``, ``list``, ``resolve``, ``remove``."""
         self._serving = serving
         self._router = router
+        self._pool = pool
 
     @property
     def servers(self) -> tuple[RunningServer, ...]:
@@ -84,6 +90,16 @@ class Library:
         """
         async with self._router.lease(await self._find(model)) as lease:
             yield lease
+
+    def on_evicted(self, callback: EvictionCallback) -> None:
+        """Have ``callback(model, device, reason)`` called when a leased model's server is gone.
+
+        It is stopped by then. ``device`` is where most of it was, such as ``cpu`` or ``cuda0``;
+        ``reason`` is ``swap`` (another model needed its place), ``expired`` (its idle time was
+        up), ``unhealthy``, ``died`` or ``shutdown``. What it raises becomes the event
+        ``callback.failed``, and harms nobody. It is called on the library's event loop.
+        """
+        self._pool.on_evicted(callback)
 
     async def _find(self, model: Model | str) -> Model:
         if isinstance(model, Model):
@@ -173,13 +189,16 @@ async def hold_library(
         serving = await parts.serving(OwnerKind.LIBRARY)
         await parts.reconcile()
         error: Exception | None = None
-        async with parts.router(serving) as router:
+        async with parts.pool(serving) as (router, pool), anyio.create_task_group() as upkeep:
+            upkeep.start_soon(pool.keep)
             try:
-                yield Library(await parts.models(), serving, router)
+                yield Library(await parts.models(), serving, router, pool)
             except Exception as raised:
                 # Kept from the router's task group, which would wrap it.
                 error = raised
             finally:
-                await serving.stop_all()
+                upkeep.cancel_scope.cancel()
+                with anyio.CancelScope(shield=True):
+                    await serving.stop_all()
         if error is not None:
             raise error

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-__all__ = ["tree_memory_bytes"]
+__all__ = ["tree_memory_bytes", "tree_own_memory_bytes"]
 
 _MAPPING = re.compile(r"[0-9a-f]+-[0-9a-f]+ \S+ \S+ (?P<device>\S+) (?P<inode>\d+)")
 _FIELD = re.compile(r"(?P<name>Rss|Anonymous): +(?P<kib>\d+) kB")
@@ -24,14 +24,38 @@ def tree_memory_bytes(pid: int) -> int | None:
     from its parent and nobody has written to count twice.
     """
     try:
-        root = psutil.Process(pid)
-        family = [root, *root.children(recursive=True)]
-        own = _resident(root)
+        family = _family_of(pid)
+        own = _resident(family[0])
     except (psutil.Error, OSError, ValueError, OverflowError):
         return None
     if own is None or len(family) == 1:
         return own
     return _of_family(family)
+
+
+def tree_own_memory_bytes(pid: int) -> int | None:
+    """Return the part of it that no file backs; ``None`` as there."""
+    total, found = 0, False
+    try:
+        family = _family_of(pid)
+    except (psutil.Error, OSError, ValueError, OverflowError):
+        return None
+    for process in family:
+        try:
+            memory = process.memory_info()
+            if process.status() != psutil.STATUS_ZOMBIE:
+                # Where the system does not tell what is shared, all of it counts.
+                total += max(0, memory.rss - getattr(memory, "shared", 0))
+                found = True
+        except (psutil.Error, OSError):
+            continue
+    return total if found else None
+
+
+def _family_of(pid: int) -> list[psutil.Process]:
+    """Return a process and all its descendants, the process first."""
+    root = psutil.Process(pid)
+    return [root, *root.children(recursive=True)]
 
 
 def _resident(process: psutil.Process) -> int | None:

@@ -11,7 +11,7 @@ import psutil
 
 from gglib.ports.context import AdapterContext
 from gglib.ports.process_table import ProcessIdentity, ProcessTable
-from gglib_adapters.process_memory import tree_memory_bytes
+from gglib_adapters.process_memory import tree_memory_bytes, tree_own_memory_bytes
 
 __all__ = [
     "START_TIME_TOLERANCE_S",
@@ -88,6 +88,10 @@ class PsutilProcessTable(ProcessTable):
     def memory_bytes(self, pid: int) -> int | None:
         """Return the resident memory of a process and all its descendants."""
         return tree_memory_bytes(pid)
+
+    def own_memory_bytes(self, pid: int) -> int | None:
+        """Return the part of it that no file backs."""
+        return tree_own_memory_bytes(pid)
 
 
 @asynccontextmanager

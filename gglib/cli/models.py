@@ -158,12 +158,15 @@ def fit(
     overrides = {key: value for key, value in asked.items() if value is not None}
 
     async def work() -> tuple[Model, MemoryFit]:
-        from gglib.services.memory import fit_model
+        from gglib.services.memory import correction_from, fit_model
 
         async with compose_for(common) as parts:
             models = await parts.models()
             model = (await models.resolve(name)).model
-            return model, await fit_model(model, await parts.devices(), overrides)
+            survey = await (await parts.devices()).survey()
+            runs = (await (await parts.catalog()).runs()).get(model.id, ())
+            found = await fit_model(model, survey, overrides, correct=correction_from(runs))
+            return model, found
 
     model, found = anyio.run(work)
     if common.json:

@@ -23,6 +23,7 @@ _DONE = {
     "called_off": "was no longer started, since nobody waited for it any more",
     "failed": "failed to start: {because}",
     "died": "ended by itself",
+    "unhealthy": "no longer answered, and was ended",
     "refused": "was refused: {because}",
 }
 

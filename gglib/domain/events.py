@@ -8,6 +8,7 @@ import attrs
 
 __all__ = [
     "AdapterFailed",
+    "CallbackFailed",
     "Event",
     "GatewayStarted",
     "GatewayStopped",
@@ -15,10 +16,13 @@ __all__ = [
     "ModelRemoved",
     "OrphanStopped",
     "ServerAdopted",
+    "ServerEvicted",
     "ServerFailed",
     "ServerReady",
     "ServerStarted",
     "ServerStopped",
+    "ServerUnhealthy",
+    "WarmUpFailed",
 ]
 
 
@@ -37,6 +41,24 @@ class AdapterFailed(Event):
     name: ClassVar[str] = "adapter.failed"
     group: str
     adapter_name: str
+    reason: str
+
+
+@attrs.frozen(kw_only=True)
+class CallbackFailed(Event):
+    """A callback of the program that uses gglib raised; the rest goes on."""
+
+    name: ClassVar[str] = "callback.failed"
+    callback: str
+    reason: str
+
+
+@attrs.frozen(kw_only=True)
+class WarmUpFailed(Event):
+    """A model that should be loaded at the start was not; the others are."""
+
+    name: ClassVar[str] = "model.warmup_failed"
+    model_name: str
     reason: str
 
 
@@ -96,6 +118,27 @@ class ServerFailed(Event):
     name: ClassVar[str] = "server.failed"
     server_id: str
     model_name: str
+    reason: str
+
+
+@attrs.frozen(kw_only=True)
+class ServerUnhealthy(Event):
+    """A ready server did not answer three times in a row; it is ended."""
+
+    name: ClassVar[str] = "server.unhealthy"
+    server_id: str
+    model_name: str
+    reason: str
+
+
+@attrs.frozen(kw_only=True)
+class ServerEvicted(Event):
+    """A server that was ready is gone, and its memory free."""
+
+    name: ClassVar[str] = "server.evicted"
+    server_id: str
+    model_name: str
+    device: str
     reason: str
 
 

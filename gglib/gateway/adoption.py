@@ -44,7 +44,7 @@ async def _adopt(
     server = await serving.adopt(record, model)
     if server is None:
         return
-    if not router.take_over(server):
+    if not await router.take_over(server):
         await serving.let_go(server)
     elif server.by_hand:
-        router.set_pinned(model, pinned=True)
+        await router.set_pinned(model, pinned=True)

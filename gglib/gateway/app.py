@@ -14,6 +14,7 @@ from gglib.domain.model import Model
 from gglib.errors import GglibError, InvalidRequest, NotRunning
 from gglib.gateway.problems import answer_for
 from gglib.services.models import ModelService
+from gglib.services.pool import Pool
 from gglib.services.routing.router import ResidentView, Router
 
 __all__ = ["Parts", "make_app"]
@@ -24,6 +25,7 @@ class Parts(msgspec.Struct, frozen=True):
 
     models: ModelService
     router: Router
+    pool: Pool
     log_error: Any
 
 
@@ -63,6 +65,10 @@ def _running_object(view: ResidentView) -> dict[str, Any]:
         "engine": server.engine if server else None,
         "started_at": server.handle.started_at if server else None,
         "load_s": server.load_s if server else None,
+        "requests": view.requests,
+        "device": view.device,
+        "memory_bytes": dict(view.memory),
+        "memory_observed_bytes": view.memory_observed_bytes,
         "pinned": view.pinned,
         "closing": str(view.closing) if view.closing else None,
         "ttl_left_s": view.ttl_left_s,
@@ -132,7 +138,7 @@ async def act_on_model(
         await parts.router.wait_unloaded(model)
         return {"model": model.name, "state": "stopped"}
     if verb in ("pin", "unpin"):
-        parts.router.set_pinned(model, verb == "pin")
+        await parts.router.set_pinned(model, verb == "pin")
         return {"model": model.name, "pinned": verb == "pin"}
     known = "load, unload, drain, pin and unpin are"
     raise InvalidRequest(f"'{verb}' is not something to do with a model; {known}", None)
@@ -151,6 +157,38 @@ def queue(state: State) -> dict[str, Any]:
             }
             for each in _parts(state).router.queue()
         ]
+    }
+
+
+@get("/admin/pool", sync_to_thread=False)
+def show_pool(state: State) -> dict[str, Any]:
+    """Show what is in memory, what there is room for, and what has happened, counted."""
+    pool = _parts(state).pool
+    tally = pool.tally
+    return {
+        "residents": [
+            {
+                "model": view.model.name,
+                "device": view.device,
+                "state": str(view.phase),
+                "pinned": view.pinned,
+                "ttl_left_s": view.ttl_left_s,
+                "requests": view.requests,
+                "memory_bytes": dict(view.memory),
+                "memory_observed_bytes": view.memory_observed_bytes,
+                "failed_health_checks": pool.strikes(view.server) if view.server else 0,
+            }
+            for view in pool.residents
+        ],
+        "budgets_bytes": pool.budgets,
+        "metrics": {
+            "hits": tally.hits,
+            "misses": tally.misses,
+            "hit_rate": tally.hit_rate,
+            "loads": tally.loads,
+            "failures": tally.failures,
+            "evictions": dict(tally.evictions),
+        },
     }
 
 
@@ -192,7 +230,17 @@ def _on_bug(request: Request[Any, Any, Any], error: Exception) -> Response[bytes
 def make_app(parts: Parts) -> Litestar:
     """Return the ASGI application. It has no doors of its own: the connection has admitted."""
     return Litestar(
-        route_handlers=[health, ready, list_models, show_model, running, act_on_model, queue, why],
+        route_handlers=[
+            health,
+            ready,
+            list_models,
+            show_model,
+            running,
+            act_on_model,
+            queue,
+            show_pool,
+            why,
+        ],
         state=State({"parts": parts}),
         exception_handlers={
             GglibError: _on_gglib_error,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 
 import anyio
 import attrs
@@ -83,7 +84,7 @@ async def _serve(
     found = await parts.reconcile(Asker.ADOPTING_GATEWAY if adopts else Asker.STOPPING_GATEWAY)
     address = url_of(listener, settings.host)
     model_count = len(await models.list())
-    async with parts.router(serving) as router:
+    async with parts.pool(serving) as (router, pool):
         shared = RelayShared(
             router=router,
             models=models,
@@ -96,14 +97,17 @@ async def _serve(
             limits=_limits(settings),
             on_task_error=log_error,
         )
-        router.on_server_gone(shared.pools.drop)
+        server = GatewayServer(shared, pool, shutdown_timeout_s=settings.shutdown_timeout_s)
+        router.on_server_gone(server.drop_server)
         await adopt_all(found.adoptable, models=models, serving=serving, router=router)
-        server = GatewayServer(shared, shutdown_timeout_s=settings.shutdown_timeout_s)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(models.watch)
+            tasks.start_soon(pool.keep)
             tasks.start_soon(server.serve_on, listener)
             presence.announce(address, version=__version__, started_at=parts.clock.now())
             parts.events.emit(GatewayStarted(at=parts.clock.now(), address=address))
+            size = parts.settings.pool
+            tasks.start_soon(partial(pool.warm_up, size.warmup, models, count=size.min_size))
 
             def stop() -> None:
                 router.begin_shutdown()

@@ -14,6 +14,9 @@ import uvicorn
 from gglib.gateway.app import Parts, make_app
 from gglib.gateway.relay.connection import GatewayProtocol
 from gglib.gateway.relay.shared import RelayShared
+from gglib.services.pool import Pool
+from gglib.services.routing.state import Closing
+from gglib.services.serving import RunningServer
 
 __all__ = ["GatewayServer"]
 
@@ -33,10 +36,15 @@ class GatewayServer:
     """Accepts connections on one socket until it is stopped."""
 
     def __init__(
-        self, shared: RelayShared, *, shutdown_timeout_s: float, sweep_interval_s: float = 0.5
+        self,
+        shared: RelayShared,
+        pool: Pool,
+        *,
+        shutdown_timeout_s: float,
+        sweep_interval_s: float = 0.5,
     ) -> None:
         config = uvicorn.Config(
-            make_app(Parts(shared.models, shared.router, log_error)),
+            make_app(Parts(shared.models, shared.router, pool, log_error)),
             http=functools.partial(GatewayProtocol, shared=shared),  # type: ignore[arg-type]
             ws="none",
             lifespan="off",
@@ -46,6 +54,7 @@ class GatewayServer:
             date_header=False,
             timeout_graceful_shutdown=max(1, round(shutdown_timeout_s)),
         )
+        self._shared = shared
         self._server = _Uvicorn(config)
         self._sweep_interval_s = sweep_interval_s
         self._ended = anyio.Event()
@@ -69,6 +78,17 @@ class GatewayServer:
     def cut(self) -> None:
         """End now: what is being answered is broken off."""
         self._server.should_exit = self._server.force_exit = True
+
+    def drop_server(self, server: RunningServer, why: Closing | None) -> None:
+        """Have nothing more to do with an engine's server that is gone, or about to be ended.
+
+        ``why``: it is ended in the midst of its answers, which are broken off.
+        """
+        self._shared.pools.drop(server)
+        if why is not None:
+            for connection in list(self._server.server_state.connections):
+                if isinstance(connection, GatewayProtocol):
+                    connection.server_cut(server, why)
 
     async def wait_ended(self) -> None:
         """Return when the last connection is closed."""

@@ -22,6 +22,8 @@ class EngineCapabilities:
     lora: bool = False
     embeddings: bool = False
     metrics: bool = False
+    answers_while_busy: bool = False
+    """Answers ``health_path`` in time whatever it works on: if not, it is taken to hang."""
 
 
 @attrs.frozen(kw_only=True)

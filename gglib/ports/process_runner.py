@@ -75,6 +75,14 @@ class ProcessRunner(ABC):
         Includes those that an earlier process of gglib started.
         """
 
+    @property
+    def takes_memory_here(self) -> bool:
+        """Whether its servers take the memory of this machine; the same for all of them.
+
+        Those of a runner that says no are held against no budget.
+        """
+        return True
+
     async def has_file(self, path: Path) -> bool:
         """Return whether a server would find ``path`` where it runs.
 

@@ -2,39 +2,89 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import anyio
 
+from gglib.domain.config import ServerConfig
+from gglib.domain.device import DeviceSurvey
+from gglib.domain.memory import MemoryEstimate, estimate_memory
 from gglib.domain.memory_fit import MemoryFit, fit_memory
+from gglib.domain.memory_observed import MemoryObservation, corrected_estimate
 from gglib.domain.model import Model
+from gglib.domain.model_run import ModelRun
 from gglib.errors import ModelFileMissing
-from gglib.ports.device_inventory import DeviceInventory
 from gglib.services.intent import DEFAULT_ENGINES, config_for
 
-__all__ = ["fit_model"]
+__all__ = ["correction_from", "estimate_server", "fit_model"]
+
+
+def _as_it_is(estimate: MemoryEstimate) -> MemoryEstimate:
+    return estimate
+
+
+def correction_from(runs: Iterable[ModelRun]) -> Callable[[MemoryEstimate], MemoryEstimate]:
+    """Return how estimates of a model are changed by what its earlier servers took."""
+    seen: dict[str, list[MemoryObservation]] = {}
+    for run in runs:
+        for device, observation in run.memory.items():
+            seen.setdefault(device, []).append(observation)
+    return lambda estimate: corrected_estimate(estimate, seen)
 
 
 async def fit_model(
-    model: Model, devices: DeviceInventory, overrides: Mapping[str, Any] | None = None
+    model: Model,
+    survey: DeviceSurvey,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    correct: Callable[[MemoryEstimate], MemoryEstimate] = _as_it_is,
 ) -> MemoryFit:
-    """Return how a server of ``model`` would fit into what is free now; nothing is started.
+    """Return how a server of ``model`` would fit into what ``survey`` says is free.
 
-    ``overrides`` are fields of ``ServerConfig`` that a model may set.
+    ``overrides`` are fields of ``ServerConfig`` that a model may set; ``correct`` changes an
+    estimate by what was seen before.
 
     Raises:
         InvalidValue: an override is no setting of a server, or out of its range.
         ModelFileMissing: the projector's or an adapter's file is not there.
     """
     config = config_for(model, overrides or {}, model.defaults.engine or DEFAULT_ENGINES[0])
+    projector_bytes, adapter_bytes = await _files_beside(config)
     return fit_memory(
         model,
         config,
-        await devices.survey(),
-        projector_bytes=await _size([config.mmproj_path] if config.mmproj_path else []),
-        adapter_bytes=await _size(each.path for each in config.lora_adapters),
+        survey,
+        projector_bytes=projector_bytes,
+        adapter_bytes=adapter_bytes,
+        correct=correct,
+    )
+
+
+async def estimate_server(
+    model: Model, config: ServerConfig, survey: DeviceSurvey
+) -> MemoryEstimate:
+    """Return what a server of ``model`` that is started as ``config`` says takes, uncorrected.
+
+    Raises:
+        ModelFileMissing: the projector's or an adapter's file is not there.
+    """
+    projector_bytes, adapter_bytes = await _files_beside(config)
+    return estimate_memory(
+        model,
+        config,
+        survey.accelerators,
+        projector_bytes=projector_bytes,
+        adapter_bytes=adapter_bytes,
+    )
+
+
+async def _files_beside(config: ServerConfig) -> tuple[int, int]:
+    """Return the bytes of the projector's file, and of all adapters' files."""
+    return (
+        await _size([config.mmproj_path] if config.mmproj_path else []),
+        await _size(each.path for each in config.lora_adapters),
     )
 
 

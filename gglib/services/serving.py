@@ -10,6 +10,7 @@ import anyio
 import attrs
 
 from gglib.domain.handle import ProcessHandle
+from gglib.domain.health import ServerHealth
 from gglib.domain.model import Model
 from gglib.domain.ownership import Owner, OwnerKind, ServerRecord
 from gglib.domain.state import ServerState
@@ -231,6 +232,19 @@ class ServingService:
     async def wait_gone(self, server: RunningServer) -> int | None:
         """Return when its process has ended: the exit status, where it can be known."""
         return await self._runners[server.record.runner].wait(server.handle)
+
+    async def health(self, server: RunningServer) -> ServerHealth:
+        """Ask the server how it is, once.
+
+        Raises:
+            NotRunning: its process does not exist.
+        """
+        return await self._runners[server.record.runner].health(server.handle)
+
+    def answers_while_busy(self, server: RunningServer) -> bool:
+        """Whether a server of its engine that does not answer hangs, whatever it works on."""
+        name = server.engine
+        return name in self._engines and self._engines[name].capabilities.answers_while_busy
 
     async def _started(self, wish: Wish) -> Started:
         for _ in range(_PORT_RETRIES):

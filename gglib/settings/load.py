@@ -157,7 +157,7 @@ class _Layers:
         try:
             return kind(**values)
         except InvalidValue as error:
-            raise failures[error.field](f"{section}.{error}") from None
+            raise failures[error.field.partition(".")[0]](f"{section}.{error}") from None
 
     def failure(self, section: str, key: str) -> Callable[[str], ConfigurationError]:
         """Return how to make an error about a value that was said, or should have been."""
@@ -213,7 +213,7 @@ def _check_planner(settings: Settings, layers: _Layers) -> None:
             )
             raise layers.failure("routing", key)(message)
     try:
-        planner_for(routing, settings.pool)
+        planner_for(routing, settings.pool, {})
     except InvalidValue as error:
         key = error.field.partition("[")[0].partition(".")[0]
         section = "pool" if key == "max_size" else "routing"

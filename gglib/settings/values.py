@@ -118,12 +118,19 @@ def _tables(_instance: Any, attribute: Any, value: Any) -> None:
         raise InvalidValue(attribute.name, value, f"a table, [routing.{attribute.name}]")
 
 
+def _budgets(instance: Any, attribute: Any, value: Any) -> None:
+    _tables(instance, attribute, value)
+    for device, size in value.items():
+        if type(size) is not int or size < 0:
+            raise InvalidValue(f"budgets.{device}", size, "a number of bytes, 0 or more")
+
+
 @attrs.frozen(kw_only=True)
 class RoutingSettings:
     """Which models run together, and how long one waits for another: ``[routing]``."""
 
     planner: str = attrs.field(
-        default="count", validator=one_of("exclusive", "count", "groups", "matrix", "memory")
+        default="memory", validator=one_of("exclusive", "count", "groups", "matrix", "memory")
     )
     patience_factor: float = attrs.field(
         default=8.0, converter=_float, validator=number_at_least(0, optional=False)
@@ -133,8 +140,10 @@ class RoutingSettings:
         default=None, converter=_limit, validator=number_at_least(0)
     )
     """How long answers may go on after their server was to go; ``None`` = to their end."""
-    budget_bytes: int | None = attrs.field(default=None, validator=at_least(1))
-    """What models may need together; for the planner ``memory``."""
+    budgets: Mapping[str, Any] = attrs.field(
+        factory=dict, converter=_frozen, validator=_budgets, hash=False
+    )
+    """Bytes that models may need together, by device, instead of what is measured."""
     groups: Mapping[str, Any] = attrs.field(
         factory=dict, converter=_frozen, validator=_tables, hash=False
     )
@@ -149,12 +158,20 @@ class RoutingSettings:
 class PoolSettings:
     """How many models there are in memory, and how long: ``[pool]``, ``GGLIB_POOL_*``."""
 
-    max_size: int | None = attrs.field(default=None, validator=at_least(1))
-    """``None``: one for the planner ``count``, no limit for the others."""
+    max_size: int = attrs.field(default=5, validator=at_least(1, optional=False))
+    """The most servers at once, whatever the planner says."""
+    min_size: int = attrs.field(default=0, validator=at_least(0, optional=False))
+    """So many, the most recently used, outlive their ``ttl_s``."""
     max_wait_s: float = attrs.field(default=120.0, converter=_float, validator=_seconds)
     """The most patience that a request has, whatever the swap costs."""
     ttl_s: float | None = attrs.field(default=None, converter=_limit, validator=number_at_least(0))
     """Idle time after which a model without a ``ttl_s`` of its own goes; ``None`` = never."""
+    health_check_interval_s: float | None = attrs.field(
+        default=10.0, converter=_limit, validator=number_at_least(0)
+    )
+    """How often ready servers are asked how they are; 0 (``None``) = never."""
+    warmup: tuple[str, ...] = attrs.field(default=(), converter=_tuple, validator=texts())
+    """Models that the gateway loads at its start; none: the ``min_size`` most used."""
 
 
 @attrs.frozen(kw_only=True)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from gglib.domain.config import ServerConfig
+from gglib.domain.device import CPU, Device, DeviceSurvey
 from gglib.domain.model import Capability, ModelFacts
 from gglib.errors import ModelFileMissing
+from gglib.ports.device_inventory import DeviceInventory
 from gglib.ports.engine import Engine, EngineCapabilities, EngineProbe
 from gglib.ports.model_source import LocatedModel, ModelSource
 
-__all__ = ["MockEngine", "MockModelSource"]
+__all__ = ["MockDeviceInventory", "MockEngine", "MockModelSource"]
 
 
 class MockEngine(Engine):
@@ -24,7 +26,9 @@ class MockEngine(Engine):
     @property
     def capabilities(self) -> EngineCapabilities:
         """See ``Engine``."""
-        return EngineCapabilities(slots=True, lora=True, embeddings=True, metrics=True)
+        return EngineCapabilities(
+            slots=True, lora=True, embeddings=True, metrics=True, answers_while_busy=True
+        )
 
     async def probe(self) -> EngineProbe:
         """See ``Engine``."""
@@ -33,6 +37,18 @@ class MockEngine(Engine):
     def command(self, config: ServerConfig, port: int) -> list[str]:
         """Return a command line that names the model and the port."""
         return ["mock-engine", config.model_name, "--port", str(port), *config.extra_args]
+
+
+class MockDeviceInventory(DeviceInventory):
+    """A machine with nothing but memory: ``total_bytes`` of it, all free, 64 GiB by default."""
+
+    def __init__(self, total_bytes: int = 64 << 30) -> None:
+        self.total_bytes = total_bytes
+
+    async def survey(self) -> DeviceSurvey:
+        """See ``DeviceInventory``."""
+        size = self.total_bytes
+        return DeviceSurvey(devices=[Device(name=CPU, kind=CPU, total_bytes=size, free_bytes=size)])
 
 
 class MockModelSource(ModelSource):

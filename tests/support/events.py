@@ -22,6 +22,8 @@ _SAMPLES: dict[str, Any] = {
     "adapter_name": "strange",
     "at": 1.5,
     "address": "http://127.0.0.1:8080",
+    "callback": "tell",
+    "device": "cpu",
     "group": "gglib.engines",
     "load_s": 2.25,
     "model_id": 7,

@@ -28,11 +28,13 @@ from gglib.gateway.server import GatewayServer
 from gglib.ports.model_catalog import ModelCatalog
 from gglib.ports.model_source import LocatedModel, ModelSource
 from gglib.services.models import ModelService
+from gglib.services.pool import Pool
 from gglib.services.routing.planners import Planner
 from gglib.services.routing.router import Router, open_router
 from gglib.services.routing.terms import Policy
 from gglib.services.serving import RunningServer
 from gglib.testing.contexts import RecordingSink
+from support.ledgers import paper_ledger
 from support.upstream import ScriptedUpstream
 
 __all__ = ["Answer", "RawClient", "SocketGateway", "open_socket_gateway"]
@@ -217,10 +219,18 @@ async def open_socket_gateway(
                 limits=limits or Limits(),
                 on_task_error=bugs.append,
             )
-            router.on_server_gone(shared.pools.drop)
-            server = GatewayServer(
-                shared, shutdown_timeout_s=shutdown_timeout_s, sweep_interval_s=0.02
+            pool = Pool(
+                router,
+                serving=serving,  # type: ignore[arg-type]
+                ledger=paper_ledger(models),
+                clock=SystemClock(),
+                events=RecordingSink(),
+                health_check_interval_s=None,
             )
+            server = GatewayServer(
+                shared, pool, shutdown_timeout_s=shutdown_timeout_s, sweep_interval_s=0.02
+            )
+            router.on_server_gone(server.drop_server)
             tasks.start_soon(server.serve_on, listener)
             try:
                 yield SocketGateway(

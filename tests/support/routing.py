@@ -215,7 +215,7 @@ class Desk:
                 case Stop(server=server, model_id=model, cut=cut):
                     assert self.model_of[server] == model
                     assert self.phases[server] != "stopping", "stopped twice"
-                    assert cut == (self.in_flight(server) > 0)
+                    assert (cut is not None) == (self.in_flight(server) > 0)
                     assert self.may_cut or not cut, "evicted with work in flight"
                     self.phases[server] = "stopping"
                     self.stops.append(model)

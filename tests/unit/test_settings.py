@@ -348,16 +348,19 @@ BROKEN = {
     "unknown planner": ("[routing]\nplanner = 'best'", 2, "routing.planner is 'best'"),
     "places for nobody": ("[pool]\nmax_size = 0", 2, "pool.max_size is 0"),
     "no patience at all": ("[pool]\n\nmax_wait_s = 0", 3, "pool.max_wait_s is 0"),
-    "memory without a budget": (
-        "[routing]\nplanner = 'memory'",
-        1,
-        "routing.budget_bytes is None; expected the bytes",
-    ),
-    "budget that nobody heeds": (
-        "[routing]\nbudget_bytes = 5",
+    "budget that is no size": (
+        "[routing]\n[routing.budgets]\ncpu = '8 GiB'",
         2,
-        "routing.budget_bytes has no effect with planner = 'count'; it is for planner = 'memory'",
+        "routing.budgets.cpu is '8 GiB'; expected a number of bytes",
     ),
+    "budgets that are no table": ("[routing]\nbudgets = 8", 2, "routing.budgets is 8"),
+    "budgets that nobody heeds": (
+        "[routing]\nplanner = 'count'\nbudgets.cpu = 5",
+        3,
+        "routing.budgets has no effect with planner = 'count'; it is for planner = 'memory'",
+    ),
+    "pool that keeps less than nobody": ("[pool]\nmin_size = -1", 2, "pool.min_size is -1"),
+    "warmup as a text": ("[pool]\nwarmup = 'a'", 2, "expected a list of texts"),
     "groups that nobody heeds": ("[routing.groups.g]\nmembers = ['a']", 1, "has no effect with"),
     "groups that are no tables": ("[routing]\nplanner='groups'\ngroups = 1", 3, "groups is 1"),
     "group without members": (

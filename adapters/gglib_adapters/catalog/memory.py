@@ -47,9 +47,7 @@ class MemoryModelCatalog(ModelCatalog):
         self._ids: dict[str, int] = {}
         self._last_id = 0
         self._revision = 0
-        self._runs: defaultdict[int, deque[ModelRun]] = defaultdict(
-            lambda: deque(maxlen=KEPT_RUNS)
-        )
+        self._runs: defaultdict[int, deque[ModelRun]] = defaultdict(lambda: deque(maxlen=KEPT_RUNS))
         for model in models:
             self._add(model)
 

@@ -32,6 +32,7 @@ _SETTINGS = (
     "health_status",
     "working_directory",
     "api_key_variable",
+    "answers_while_busy",
 )
 
 _TOKEN = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
@@ -47,6 +48,7 @@ class CommandSettings:
     health_statuses: frozenset[int]
     working_directory: Path | None
     api_key_variable: str | None
+    answers_while_busy: bool
 
 
 class CommandEngine(Engine):
@@ -66,7 +68,7 @@ class CommandEngine(Engine):
     @property
     def capabilities(self) -> EngineCapabilities:
         """Nothing beyond answering: what the server can do besides is unknown here."""
-        return EngineCapabilities()
+        return EngineCapabilities(answers_while_busy=self._settings.answers_while_busy)
 
     @property
     def api_key_variable(self) -> str | None:
@@ -227,6 +229,11 @@ def _checked(engine: str, settings: Mapping[str, Any]) -> CommandSettings:
         raise ConfigurationError(
             f"[engines.{engine}] api_key_variable is '{variable}'; expected a variable's name"
         )
+    busy = settings.get("answers_while_busy", False)
+    if not isinstance(busy, bool):
+        raise ConfigurationError(
+            f"[engines.{engine}] answers_while_busy is {busy!r}; expected true or false"
+        )
     return CommandSettings(
         command=_template(engine, settings["command"]),
         environment=_environment(engine, settings.get("environment", {})),
@@ -234,6 +241,7 @@ def _checked(engine: str, settings: Mapping[str, Any]) -> CommandSettings:
         health_statuses=_statuses(engine, settings.get("health_status", 200)),
         working_directory=Path(directory).expanduser().absolute() if directory else None,
         api_key_variable=variable,
+        answers_while_busy=busy,
     )
 
 
@@ -244,7 +252,8 @@ async def open_command_engine(context: AdapterContext) -> AsyncIterator[Engine]:
     Settings: ``command`` (a list of texts, or one text that is split like a shell's line,
     with the placeholders of ``PLACEHOLDERS``; ``{{`` and ``}}`` stand for braces),
     ``environment`` (a table of texts), ``health_path`` (``/health``), ``health_status``
-    (200; one or a list), ``working_directory``, ``api_key_variable``.
+    (200; one or a list), ``working_directory``, ``api_key_variable``,
+    ``answers_while_busy``.
 
     Raises:
         ConfigurationError: a setting is missing, unknown or wrong.

@@ -52,7 +52,9 @@ class EmbeddedEngine(Engine):
     @property
     def capabilities(self) -> EngineCapabilities:
         """What its servers can do."""
-        return EngineCapabilities(slots=True, lora=True, embeddings=True, metrics=True)
+        return EngineCapabilities(
+            slots=True, lora=True, embeddings=True, metrics=True, answers_while_busy=True
+        )
 
     @property
     def api_key_variable(self) -> str | None:

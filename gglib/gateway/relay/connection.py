@@ -18,6 +18,8 @@ from gglib.gateway.relay.relayed import RelayTurn
 from gglib.gateway.relay.shared import RELAYED_PATHS, RelayShared
 from gglib.gateway.relay.turn_queue import OrderedConnection
 from gglib.gateway.relay.turns import AnswerTurn, Turn
+from gglib.services.routing.state import Closing
+from gglib.services.serving import RunningServer
 
 __all__ = ["GatewayProtocol"]
 
@@ -234,6 +236,11 @@ class GatewayProtocol(OrderedConnection):
         """A body grew beyond its limit: the turn is refused, and the rest is not read."""
         self._deaf = True
         turn.refuse(_too_large(self._limits.max_body_bytes), 413)
+
+    def server_cut(self, server: RunningServer, why: Closing) -> None:
+        """An engine's server is about to be ended in the midst of its answers."""
+        if isinstance(self._active, RelayTurn):
+            self._active.on_server_cut(server, why)
 
     def check(self, now: float) -> None:
         """Look whether the client, or the engine behind an answer, takes too long."""

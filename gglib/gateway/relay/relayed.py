@@ -21,11 +21,23 @@ from gglib.gateway.relay.wire import (
     chunk,
 )
 from gglib.services.routing.router import Lease
+from gglib.services.routing.state import Closing
+from gglib.services.serving import RunningServer
 
 if TYPE_CHECKING:
     from gglib.gateway.relay.connection import GatewayProtocol
 
 __all__ = ["RelayTurn"]
+
+#: What clients are told whose answer is broken off.
+_WHY_CUT = {
+    Closing.SWAP: "its answer took longer than max_drain_s, and another model needs its place",
+    Closing.UNLOAD: "it was unloaded by force",
+    Closing.DRAIN: "it was unloaded, and its answer took longer than max_drain_s",
+    Closing.EXPIRED: "it was unloaded",
+    Closing.UNHEALTHY: "it no longer answered health checks, and is started anew",
+    Closing.SHUTDOWN: "the gateway ends",
+}
 
 
 class RelayTurn(Turn):
@@ -251,6 +263,24 @@ class RelayTurn(Turn):
             return
         detail = "it ended twice over this request" if died else reason
         self.answer_error(EngineDied(lease.server.model.name, detail))
+
+    def on_server_cut(self, server: RunningServer, why: Closing) -> None:
+        """The server is about to be ended, whatever it answers: do not wait for that.
+
+        One that had not begun to answer because it hangs is like one that died.
+        """
+        lease, upstream = self._lease, self._upstream
+        if lease is None or lease.server is not server or upstream is None:
+            return
+        self._upstream = None
+        upstream.abandon()
+        reason = _WHY_CUT[why]
+        if self._head_sent:
+            self._break_off(lease, reason)
+        elif why is Closing.UNHEALTHY:
+            self._spawn(self._after_failure(lease, reason))
+        else:
+            self.answer_error(EngineDied(lease.server.model.name, reason))
 
     async def _end_close_delimited(self, lease: Lease) -> None:
         """A body that ends with its connection is whole only if its engine lives."""

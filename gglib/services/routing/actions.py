@@ -5,6 +5,7 @@ from __future__ import annotations
 import attrs
 
 from gglib.errors import GglibError
+from gglib.services.routing.state import Closing
 
 __all__ = ["Action", "Grant", "Reject", "Start", "Stop"]
 
@@ -24,12 +25,12 @@ class Start:
 class Stop:
     """Stop the server, or call its start off; answer with ``server_stopped``.
 
-    ``cut``: requests are in flight on it, and end with it.
+    ``cut``: requests are in flight on it, and end with it, for that reason.
     """
 
     server: int
     model_id: int
-    cut: bool = False
+    cut: Closing | None = None
 
 
 @attrs.frozen

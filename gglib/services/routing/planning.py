@@ -16,12 +16,11 @@ from gglib.services.routing.planners import (
     MemoryPlanner,
     Planner,
 )
-from gglib.services.routing.terms import MEMORY
 
 __all__ = ["PLANNER_KEYS", "Planning", "Size", "planner_for"]
 
 #: What a planner must be told, and no other heeds: planner to key.
-PLANNER_KEYS = {"groups": "groups", "matrix": "matrix", "memory": "budget_bytes"}
+PLANNER_KEYS = {"groups": "groups", "matrix": "matrix", "memory": "budgets"}
 _GROUP_KEYS = {"members", "swap", "exclusive", "persistent"}
 _MATRIX_KEYS = {"sets", "costs"}
 
@@ -32,10 +31,6 @@ class Planning(Protocol):
     @property
     def planner(self) -> str:
         """``exclusive``, ``count``, ``groups``, ``matrix`` or ``memory``."""
-
-    @property
-    def budget_bytes(self) -> int | None:
-        """For ``memory``."""
 
     @property
     def groups(self) -> Mapping[str, Any]:
@@ -50,12 +45,12 @@ class Size(Protocol):
     """How many models there may be at once."""
 
     @property
-    def max_size(self) -> int | None:
-        """``None``: 1 for ``count``, any number for the others."""
+    def max_size(self) -> int:
+        """Whatever the planner says."""
 
 
-def planner_for(planning: Planning, size: Size) -> Planner:
-    """Return the planner that is asked for.
+def planner_for(planning: Planning, size: Size, budgets: Mapping[str, int]) -> Planner:
+    """Return the planner that is asked for; ``budgets`` is read anew for every plan.
 
     Raises:
         InvalidValue: it is not told what it needs, or wrongly; ``field`` begins with the key.
@@ -65,17 +60,14 @@ def planner_for(planning: Planning, size: Size) -> Planner:
         case "exclusive":
             return ExclusivePlanner()
         case "count":
-            return CountPlanner(size.max_size or 1)
+            return CountPlanner(size.max_size)
         case "groups":
             planner = GroupsPlanner(_group(name, each) for name, each in planning.groups.items())
         case "matrix":
             planner = _matrix(planning.matrix)
         case _:
-            if planning.budget_bytes is None:
-                expected = "the bytes that models may need together, for planner = 'memory'"
-                raise InvalidValue("budget_bytes", None, expected)
-            planner = MemoryPlanner({MEMORY: planning.budget_bytes})
-    return planner if size.max_size is None else CappedPlanner(planner, size.max_size)
+            planner = MemoryPlanner(budgets)
+    return CappedPlanner(planner, size.max_size)
 
 
 def _group(name: str, table: Any) -> Group:

@@ -15,6 +15,7 @@ from anyio.abc import TaskGroup
 from gglib.domain.model import Model
 from gglib.errors import GglibError, StartFailed
 from gglib.ports.clock import Clock
+from gglib.services.memory_ledger import MemoryLedger
 from gglib.services.routing.explain import Explanation, explain
 from gglib.services.routing.out_of_memory import ran_out_of_memory
 from gglib.services.routing.planners import CountPlanner, Planner
@@ -29,11 +30,12 @@ from gglib.services.routing.scheduler import (
     Start,
     Stop,
 )
+from gglib.services.routing.state import Closing, Tally
 from gglib.services.routing.terms import terms_of
-from gglib.services.routing.views import QueuedView, ResidentView
+from gglib.services.routing.views import Eviction, QueuedView, ResidentView, main_device
 from gglib.services.serving import RunningServer, ServingService
 
-__all__ = ["Lease", "QueuedView", "ResidentView", "Router", "open_router", "terms_of"]
+__all__ = ["Eviction", "Lease", "QueuedView", "ResidentView", "Router", "open_router", "terms_of"]
 
 #: How long an engine that dropped a connection may take to be seen dead.
 _DEATH_NOTICE_S = 0.25
@@ -71,8 +73,9 @@ class _Slot:
     scope: anyio.CancelScope
     server: RunningServer | None = None
     stop_asked: bool = False
-    death_noted: bool = False
     announced: bool = False
+    requests: int = 0
+    reason: str = "died"
     ended: anyio.Event = attrs.Factory(anyio.Event)
 
 
@@ -92,8 +95,10 @@ class Router:
         planner: Planner,
         policy: Policy,
         ttl_s: float | None = None,
+        ledger: MemoryLedger | None = None,
     ) -> None:
         self._serving = serving
+        self._ledger = ledger
         self._clock = clock
         self._tasks = task_group
         self._ttl_s = ttl_s
@@ -105,7 +110,10 @@ class Router:
         self._idle = anyio.Event()
         self._alarm_at = math.inf
         self._alarm = anyio.CancelScope()
-        self._gone_callbacks: list[Callable[[RunningServer], None]] = []
+        self._stale: set[int] = set()
+        """Models whose terms are to be made anew when they are next needed."""
+        self._gone_callbacks: list[Callable[[RunningServer, Closing | None], None]] = []
+        self._evicted_callbacks: list[Callable[[Eviction], None]] = []
         self._closing = False
         self._positions = Positions(self._scheduler, clock)
 
@@ -113,9 +121,11 @@ class Router:
 
     def try_lease(self, model: Model) -> Lease | None:
         """Return a lease if the model's server is ready and nobody is ahead; never waits."""
+        known = self._known.get(model.id)
+        if known is None or known[0] is not model:
+            return None
         ticket = next(self._tickets)
-        terms = self._terms(model)
-        if not self._scheduler.try_grant(ticket, terms, self._clock.monotonic()):
+        if not self._scheduler.try_grant(ticket, known[1], self._clock.monotonic()):
             return None
         return Lease(self, ticket, self._server_of(model.id))
 
@@ -187,6 +197,9 @@ class Router:
         views = []
         for resident in self._scheduler.residents:
             slot = self._slots[resident.server]
+            observed = None
+            if self._ledger is not None and slot.server is not None:
+                observed = self._ledger.observed_bytes(slot.server)
             expires_at = self._scheduler.expires_at(resident)
             views.append(
                 ResidentView(
@@ -197,6 +210,9 @@ class Router:
                     server=slot.server,
                     pinned=resident.model.pinned,
                     closing=resident.closing,
+                    requests=resident.requests,
+                    memory=resident.model.terms.memory,
+                    memory_observed_bytes=observed,
                     ttl_left_s=None if expires_at == math.inf else max(0.0, expires_at - now),
                 )
             )
@@ -220,15 +236,24 @@ class Router:
         state = self._scheduler.state(model.id)
         return None if state is None else explain(state, self._clock.monotonic())
 
-    def take_over(self, server: RunningServer) -> bool:
+    @property
+    def tally(self) -> Tally:
+        """What has happened so far, counted. Read only."""
+        return self._scheduler.tally
+
+    @property
+    def is_steady(self) -> bool:
+        """Whether nothing starts or stops."""
+        return all(slot.server is not None and not slot.stop_asked for slot in self._slots.values())
+
+    async def take_over(self, server: RunningServer) -> bool:
         """Make a server that is ready already a resident, as if it had been started here.
 
         Returns whether it is: not if its model has a server, or the router shuts down.
         """
+        terms = await self._terms(server.model)
         now = self._clock.monotonic()
-        taken = self._scheduler.take_over(
-            self._terms(server.model), now, slots=server.record.config.parallel
-        )
+        taken = self._scheduler.take_over(terms, now, slots=server.record.config.parallel)
         if taken is None:
             return False
         number, actions = taken
@@ -253,9 +278,9 @@ class Router:
         self._carry_out(self._scheduler.drain(model.id, self._clock.monotonic()))
         return slot is not None
 
-    def set_pinned(self, model: Model, pinned: bool) -> None:
+    async def set_pinned(self, model: Model, pinned: bool) -> None:
         """Keep the model in memory once it is there, or no longer; until the router ends."""
-        terms = self._terms(model)
+        terms = await self._terms(model)
         self._carry_out(self._scheduler.set_pinned(terms, pinned, self._clock.monotonic()))
 
     async def wait_unloaded(self, model: Model) -> None:
@@ -264,9 +289,38 @@ class Router:
         if slot is not None:
             await slot.ended.wait()
 
-    def on_server_gone(self, callback: Callable[[RunningServer], None]) -> None:
-        """Have ``callback(server)`` called when a server stops or dies; it must not raise."""
+    def recycle(self, server: RunningServer) -> None:
+        """End a server that no longer answers; what waits for it gets a new one."""
+        for slot in self._slots.values():
+            if slot.server is server:
+                now = self._clock.monotonic()
+                self._carry_out(self._scheduler.server_unhealthy(slot.number, now))
+                return
+
+    async def learn(self, model: Model) -> None:
+        """Take note that the model was seen to need more than was thought."""
+        self._stale.add(model.id)
+        terms = await self._terms(model)
+        self._carry_out(self._scheduler.learn(terms, self._clock.monotonic()))
+
+    def reconsider(self) -> None:
+        """Look anew who can start: there is more memory, or less."""
+        self._carry_out(self._scheduler.reconsider(self._clock.monotonic()))
+
+    def on_server_gone(self, callback: Callable[[RunningServer, Closing | None], None]) -> None:
+        """Have ``callback(server, why)`` called when a server stops or dies; it must not raise.
+
+        ``why`` is not ``None`` when it is ended in the midst of what it does: as soon as that
+        is decided. Otherwise nothing is in flight, or it has died.
+        """
         self._gone_callbacks.append(callback)
+
+    def on_evicted(self, callback: Callable[[Eviction], None]) -> None:
+        """Have ``callback(eviction)`` called when a server that was ready is gone.
+
+        By then it is stopped and its memory is free. It must not raise.
+        """
+        self._evicted_callbacks.append(callback)
 
     # Shutdown
 
@@ -308,12 +362,13 @@ class Router:
         *,
         loads_only: bool,
     ) -> tuple[int, RunningServer]:
+        terms = await self._terms(model)
         ticket = next(self._tickets)
         waiter = self._waiters[ticket] = _Waiter(anyio.Event())
         self._carry_out(
             self._scheduler.request_arrived(
                 ticket,
-                self._terms(model),
+                terms,
                 self._clock.monotonic(),
                 priority=priority,
                 loads_only=loads_only,
@@ -336,11 +391,19 @@ class Router:
             raise copy(waiter.outcome)
         return ticket, waiter.outcome
 
-    def _terms(self, model: Model) -> ModelTerms:
+    async def _terms(self, model: Model) -> ModelTerms:
         known = self._known.get(model.id)
-        if known is None or known[0] is not model:
-            known = self._known[model.id] = (model, terms_of(model, ttl_s=self._ttl_s))
-        return known[1]
+        if known is not None and model.id not in self._stale:
+            if known[0] is model:
+                return known[1]
+            if known[0] == model:
+                self._known[model.id] = (model, known[1])
+                return known[1]
+        self._stale.discard(model.id)
+        memory = {} if self._ledger is None else await self._ledger.needs(model)
+        terms = terms_of(model, ttl_s=self._ttl_s, memory=memory)
+        self._known[model.id] = (model, terms)
+        return terms
 
     def _slot_of(self, model_id: int) -> _Slot | None:
         state = self._scheduler.state(model_id)
@@ -370,7 +433,7 @@ class Router:
                     self._slots[number] = slot
                     self._tasks.start_soon(self._run, slot)
                 case Stop(server=number, cut=cut):
-                    self._stop(self._slots[number], cut=cut)
+                    self._stop(self._slots[number], cut)
         if self._scheduler.is_idle:
             self._idle.set()
         self._set_alarm()
@@ -386,10 +449,10 @@ class Router:
         waiter.outcome = outcome
         waiter.event.set()
 
-    def _stop(self, slot: _Slot, *, cut: bool) -> None:
+    def _stop(self, slot: _Slot, cut: Closing | None) -> None:
         slot.stop_asked = True
-        if cut:
-            self._announce_gone(slot)
+        if cut is not None:
+            self._announce_gone(slot, cut)
         slot.scope.cancel()
 
     async def _run(self, slot: _Slot) -> None:
@@ -424,20 +487,32 @@ class Router:
 
     async def _end(self, slot: _Slot, error: GglibError | None) -> None:
         self._announce_gone(slot)
-        if slot.server is not None:
+        server = slot.server
+        if server is not None:
             with anyio.CancelScope(shield=True):
                 # One that survives SIGKILL keeps its row in the registry, and doctor shows it.
                 # Whatever a stranger's runner raises, the others are seen to.
                 with suppress(Exception):
+                    if slot.stop_asked and self._ledger is not None:
+                        await self._ledger.observe(server)
                     if self._closing:
-                        await self._serving.let_go(slot.server)
+                        await self._serving.let_go(server)
                     else:
-                        await self._serving.stop(slot.server)
+                        await self._serving.stop(server)
         slot.ended.set()
-        if slot.death_noted:
-            return
+        if slot.number in self._slots:
+            self._take_leave(slot, error)
+        if server is not None:
+            await self._tell_of_end(slot, server)
+
+    def _take_leave(self, slot: _Slot, error: GglibError | None) -> None:
+        """Tell the scheduler that a server is gone, or its start has failed."""
+        resident = self._scheduler.resident(slot.number)
+        assert resident is not None
+        slot.requests = resident.requests
         now = self._clock.monotonic()
         if slot.stop_asked:
+            slot.reason = resident.closing or slot.reason
             actions = self._scheduler.server_stopped(slot.number, now)
         elif error is not None:
             actions = self._scheduler.server_failed(
@@ -448,21 +523,35 @@ class Router:
         del self._slots[slot.number]
         self._carry_out(actions)
 
+    async def _tell_of_end(self, slot: _Slot, server: RunningServer) -> None:
+        """Learn from a server that was ready, and tell that it is gone."""
+        if self._ledger is not None:
+            self._stale.add(server.model.id)
+            with anyio.CancelScope(shield=True), suppress(GglibError):
+                # Where it cannot be written, later estimates know less.
+                await self._ledger.remember(server, slot.requests)
+        memory = self._known[server.model.id][1].memory
+        eviction = Eviction(
+            model=server.model,
+            device=main_device(memory),
+            reason=slot.reason,
+            server_id=server.server_id,
+        )
+        for callback in self._evicted_callbacks:
+            callback(eviction)
+
     def _note_death(self, server: RunningServer) -> None:
         """Take note of a death before the task that owns the server has seen it."""
         for slot in self._slots.values():
             if slot.server is server and not slot.stop_asked:
-                slot.death_noted = True
-                actions = self._scheduler.server_died(slot.number, self._clock.monotonic())
-                del self._slots[slot.number]
-                self._carry_out(actions)
+                self._take_leave(slot, None)
                 return
 
-    def _announce_gone(self, slot: _Slot) -> None:
+    def _announce_gone(self, slot: _Slot, why: Closing | None = None) -> None:
         if slot.server is not None and not slot.announced:
             slot.announced = True
             for callback in self._gone_callbacks:
-                callback(slot.server)
+                callback(slot.server, why)
 
 
 @asynccontextmanager
@@ -473,11 +562,13 @@ async def open_router(
     planner: Planner | None = None,
     policy: Policy | None = None,
     ttl_s: float | None = None,
+    ledger: MemoryLedger | None = None,
 ) -> AsyncIterator[Router]:
     """Run a router for the block; at its end every server it started is stopped.
 
-    Unless a ``planner`` says otherwise there is one model in memory at a time. ``ttl_s``: idle
-    time after which a model goes that has none of its own; ``None`` = never.
+    ``ledger`` tells what models need; without one it is nothing. Unless a ``planner`` says
+    otherwise there is one model in memory at a time. ``ttl_s``: idle time after which a model
+    goes that has none of its own; ``None`` = never.
     """
     async with anyio.create_task_group() as tasks:
         router = Router(
@@ -487,6 +578,7 @@ async def open_router(
             planner=planner or CountPlanner(1),
             policy=policy or Policy(),
             ttl_s=ttl_s,
+            ledger=ledger,
         )
         alarms = anyio.CancelScope()
         tasks.start_soon(_within, alarms, router.keep_time)

@@ -32,6 +32,7 @@ from gglib.services.routing.state import (
     NoteKind,
     Resident,
     ResidentPhase,
+    Tally,
 )
 from gglib.services.routing.swapping import Swapping
 from gglib.services.routing.terms import ModelTerms, Policy
@@ -76,6 +77,10 @@ class Scheduler:
         """What has memory, is getting it, or is giving it back; the oldest first. Read only."""
         return list(self._places.residents.values())
 
+    def resident(self, server: int) -> Resident | None:
+        """Return the resident with that number. Read only."""
+        return self._places.residents.get(server)
+
     @property
     def is_idle(self) -> bool:
         """Whether nothing is resident and nobody waits."""
@@ -106,11 +111,18 @@ class Scheduler:
             deadline = min(deadline, self.expires_at(resident), self._cut_at(resident))
         return None if deadline == math.inf else deadline
 
+    @property
+    def tally(self) -> Tally:
+        """What has happened so far, counted. Read only."""
+        return self._places.tally
+
     def expires_at(self, resident: Resident) -> float:
         """Return when a resident goes for idleness, if nobody uses it; infinity = never."""
         model = resident.model
         ttl_s = model.terms.ttl_s
         if ttl_s is None or model.pinned or not resident.takes_requests or not resident.is_idle:
+            return math.inf
+        if self._policy.min_size and self._is_kept(resident):
             return math.inf
         return resident.used_at + ttl_s
 
@@ -141,6 +153,7 @@ class Scheduler:
             )
         ):
             return False
+        self._places.tally.hits += 1
         self._places.occupy(resident, ticket, priority, now)
         return True
 
@@ -170,6 +183,12 @@ class Scheduler:
             return [Grant(ticket, resident.server)]
         elif (refusal := self._refusal(model, now)) is not None:
             return [Reject(ticket, refusal)]
+        if not loads_only:
+            tally = self._places.tally
+            if resident is not None and resident.takes_requests:
+                tally.hits += 1
+            else:
+                tally.misses += 1
         before = model.line.head()
         number = next(self._arrivals)
         self._places.wait(Waiter(ticket, terms.model_id, rank, number, now, loads_only), model)
@@ -224,6 +243,7 @@ class Scheduler:
         if resident is None:
             return []
         model = resident.model
+        self._places.tally.loads += 1
         model.load_s = now - resident.started_at
         model.failures = 0
         model.refused_until = 0.0
@@ -244,6 +264,7 @@ class Scheduler:
             return []
         if resident.phase is not ResidentPhase.STARTING:
             return self.server_stopped(server, now)
+        self._places.tally.failures += 1
         model = resident.model
         self._places.leave(resident)
         model.note(now, NoteKind.FAILED, str(error))
@@ -267,13 +288,25 @@ class Scheduler:
             return []
         if resident.phase is ResidentPhase.STOPPING:
             return self.server_stopped(server, now)
-        model = resident.model
-        model.crashes = 1 if now - resident.ready_at >= _STABLE_S else model.crashes + 1
-        if model.crashes > 1:
-            model.not_before = now + min(_BREAKER_MAX_S, 2.0 ** min(model.crashes - 2, 10))
+        _count_crash(resident, now)
+        resident.closing = None
         self._places.leave(resident)
-        model.note(now, NoteKind.DIED)
+        resident.model.note(now, NoteKind.DIED)
         self._places.advance(now)
+        return self._taken()
+
+    def server_unhealthy(self, server: int, now: float) -> list[Action]:
+        """A ready server no longer answers: it is ended, whatever it does. Waiters get a new one.
+
+        As with one that died: the third in a row within seconds is not started at once.
+        """
+        resident = self._at(server, ResidentPhase.READY)
+        if resident is None:
+            return []
+        _count_crash(resident, now)
+        resident.model.note(now, NoteKind.UNHEALTHY)
+        resident.closing = Closing.UNHEALTHY
+        self._places.stop(resident, now)
         return self._taken()
 
     def server_stopped(self, server: int, now: float) -> list[Action]:
@@ -343,6 +376,16 @@ class Scheduler:
         self._places.advance(now)
         return self._taken()
 
+    def learn(self, terms: ModelTerms, now: float) -> list[Action]:
+        """Take note that what is known of a model has changed; who waits may fit now, or not."""
+        self._known(terms)
+        return self.reconsider(now)
+
+    def reconsider(self, now: float) -> list[Action]:
+        """Look anew who can start: what the planner goes by has changed."""
+        self._places.advance(now)
+        return self._taken()
+
     def set_pinned(self, terms: ModelTerms, pinned: bool, now: float) -> list[Action]:
         """Pin a model, or let it go the way of all models."""
         model = self._known(terms)
@@ -371,7 +414,7 @@ class Scheduler:
                 self._places.stop(resident, now)
             elif self.expires_at(resident) <= now:
                 resident.model.note(now, NoteKind.EXPIRED)
-                self._places.close(resident, Closing.UNLOAD, now)
+                self._places.close(resident, Closing.EXPIRED, now)
         if self._shut_at <= now:
             self._shut_at = math.inf
         if self._places.due_at <= now:
@@ -440,6 +483,15 @@ class Scheduler:
         if places.wanted and (not resident.in_flight or level_fell or claim_due):
             places.advance(now)
 
+    def _is_kept(self, resident: Resident) -> bool:
+        """Whether a resident is among those that outlive their idle time."""
+        fresher = sum(
+            each.takes_requests
+            and (each.used_at, each.server) > (resident.used_at, resident.server)
+            for each in self._places.residents.values()
+        )
+        return fresher < self._policy.min_size
+
     def _cut_at(self, resident: Resident) -> float:
         limit_s = self._policy.max_drain_s
         if limit_s is None or resident.closing is None or resident.phase is not ResidentPhase.READY:
@@ -453,3 +505,11 @@ class Scheduler:
             if resident.takes_requests and resident.is_idle and not resident.model.pinned
         ]
         return min(idle, key=lambda each: each.used_at, default=None)
+
+
+def _count_crash(resident: Resident, now: float) -> None:
+    """Count one more server that ended by itself; from the second in a row on, wait before more."""
+    model = resident.model
+    model.crashes = 1 if now - resident.ready_at >= _STABLE_S else model.crashes + 1
+    if model.crashes > 1:
+        model.not_before = now + min(_BREAKER_MAX_S, 2.0 ** min(model.crashes - 2, 10))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from enum import StrEnum
 
 import attrs
@@ -11,7 +11,16 @@ from gglib.errors import GglibError
 from gglib.services.routing.line import Line
 from gglib.services.routing.terms import ModelTerms
 
-__all__ = ["Closing", "ModelState", "Note", "NoteKind", "Resident", "ResidentPhase", "Swap"]
+__all__ = [
+    "Closing",
+    "ModelState",
+    "Note",
+    "NoteKind",
+    "Resident",
+    "ResidentPhase",
+    "Swap",
+    "Tally",
+]
 
 _NOTES_KEPT = 16
 
@@ -33,6 +42,10 @@ class Closing(StrEnum):
     UNLOAD = "unload"
     DRAIN = "drain"
     """As unload, but whoever waited already is served first."""
+    EXPIRED = "expired"
+    """Nobody used it for as long as it may idle."""
+    UNHEALTHY = "unhealthy"
+    """It no longer answers."""
     SHUTDOWN = "shutdown"
 
 
@@ -48,6 +61,7 @@ class NoteKind(StrEnum):
     CALLED_OFF = "called_off"
     FAILED = "failed"
     DIED = "died"
+    UNHEALTHY = "unhealthy"
     REFUSED = "refused"
 
 
@@ -86,6 +100,8 @@ class Resident:
     claim_priority: int = 0
     claimant: str | None = None
     stopping_since: float = 0.0
+    requests: int = 0
+    """How many it was given."""
 
     @property
     def is_idle(self) -> bool:
@@ -155,3 +171,23 @@ class ModelState:
     def note(self, at: float, kind: NoteKind, because: str | None = None) -> None:
         """Remember a decision."""
         self.notes.append(Note(at, kind, because))
+
+
+@attrs.define(eq=False)
+class Tally:
+    """What has happened so far, counted."""
+
+    hits: int = 0
+    """Requests whose model was ready when they arrived."""
+    misses: int = 0
+    """Requests that had to wait for a load."""
+    loads: int = 0
+    failures: int = 0
+    """Loads that failed."""
+    evictions: Counter[str] = attrs.Factory(Counter)
+    """Servers that were ready and are gone, by reason: a ``Closing``, or ``died``."""
+
+    @property
+    def hit_rate(self) -> float:
+        """Return the part of all requests that were hits; 0.0 when there were none."""
+        return self.hits / (self.hits + self.misses) if self.hits else 0.0

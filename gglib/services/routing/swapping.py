@@ -21,6 +21,7 @@ from gglib.services.routing.state import (
     Resident,
     ResidentPhase,
     Swap,
+    Tally,
 )
 from gglib.services.routing.terms import Policy
 
@@ -45,6 +46,7 @@ class Swapping:
         "planner",
         "policy",
         "residents",
+        "tally",
         "waiters",
         "wanted",
     )
@@ -64,6 +66,7 @@ class Swapping:
         self.grant_every_s = 1.0
         """How often somebody leaves the queue for a server, as of late."""
         self.actions: list[Action] = []
+        self.tally = Tally()
         self._granted_at = 0.0
         self._held: dict[int, list[Held]] = {}
         self._plans: dict[tuple[int, Hashable], list[Resident] | None] = {}
@@ -85,6 +88,8 @@ class Swapping:
 
     def leave(self, resident: Resident) -> None:
         """Take a place back: its server is gone."""
+        if resident.ready_at:
+            self.tally.evictions[resident.closing or "died"] += 1
         resident.phase = ResidentPhase.GONE
         del self.residents[resident.server]
         model = resident.model
@@ -118,9 +123,8 @@ class Swapping:
             return
         resident.phase = ResidentPhase.STOPPING
         resident.stopping_since = now
-        self.actions.append(
-            Stop(resident.server, resident.model.terms.model_id, cut=resident.in_flight > 0)
-        )
+        cut = resident.closing if resident.in_flight else None
+        self.actions.append(Stop(resident.server, resident.model.terms.model_id, cut))
 
     # Waiters
 
@@ -182,6 +186,7 @@ class Swapping:
     def occupy(self, resident: Resident, ticket: int, priority: int, now: float) -> None:
         """Count a request as in flight."""
         resident.in_flight += 1
+        resident.requests += 1
         resident.levels[priority] = resident.levels.get(priority, 0) + 1
         resident.used_at = now
         self.leases[ticket] = (resident, priority)

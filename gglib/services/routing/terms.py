@@ -9,10 +9,7 @@ import attrs
 
 from gglib.domain.model import Model
 
-__all__ = ["MEMORY", "ModelTerms", "Policy", "terms_of"]
-
-#: The one device that budgets and needs are counted on, until devices are measured.
-MEMORY = "memory"
+__all__ = ["ModelTerms", "Policy", "terms_of"]
 
 _NOTHING: Mapping[str, int] = MappingProxyType({})
 _BYTES_PER_LOAD_SECOND = 2e9
@@ -54,17 +51,23 @@ class Policy:
     max_wait_s: float = 120.0
     max_drain_s: float | None = None
     """How long a server that must go may end what it has in flight; ``None`` = as it needs."""
+    min_size: int = 0
+    """So many residents, the most recently used, outlive their idle time."""
 
     def patience_s(self, swap_cost_s: float) -> float:
         """Return how long a request waits before a swap of that cost is worth it."""
         return min(self.max_wait_s, max(1.0, self.patience_factor * swap_cost_s))
 
 
-def terms_of(model: Model, *, ttl_s: float | None = None) -> ModelTerms:
-    """Return what the scheduler must know of ``model``; ``ttl_s`` is the one of all models."""
+def terms_of(
+    model: Model, *, ttl_s: float | None = None, memory: Mapping[str, int] = _NOTHING
+) -> ModelTerms:
+    """Return what the scheduler must know of ``model``.
+
+    ``ttl_s`` is the one of all models; ``memory`` what a server of it needs, by device.
+    """
     wish = model.defaults
     own_ttl_s = ttl_s if wish.ttl_s is None or wish.ttl_s == _GLOBAL_TTL else wish.ttl_s
-    need = model.size_bytes if wish.memory_bytes is None else wish.memory_bytes
     return ModelTerms(
         model_id=model.id,
         name=model.name,
@@ -73,5 +76,5 @@ def terms_of(model: Model, *, ttl_s: float | None = None) -> ModelTerms:
         pinned=wish.pinned,
         priority=wish.priority,
         size_bytes=model.size_bytes,
-        memory={MEMORY: need},
+        memory=memory,
     )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import attrs
 
+from gglib.domain.device import CPU
 from gglib.domain.model import Model
 from gglib.services.routing.state import Closing, ResidentPhase
 from gglib.services.serving import RunningServer
 
-__all__ = ["QueuedView", "ResidentView"]
+__all__ = ["Eviction", "QueuedView", "ResidentView", "main_device"]
 
 
 @attrs.frozen(kw_only=True)
@@ -25,6 +28,34 @@ class ResidentView:
     """Why it takes no more requests."""
     ttl_left_s: float | None = None
     """Until it is unloaded for idleness, if nobody uses it."""
+    requests: int = 0
+    """How many it was given."""
+    memory: Mapping[str, int] = attrs.field(factory=dict, hash=False)
+    """What it is held to need, in bytes by device."""
+    memory_observed_bytes: int | None = None
+    """The most of the machine's own memory that it was seen to have."""
+
+    @property
+    def device(self) -> str:
+        """Where most of it is."""
+        return main_device(self.memory)
+
+
+@attrs.frozen(kw_only=True)
+class Eviction:
+    """A server that was ready, and is gone."""
+
+    model: Model
+    device: str
+    """Where most of it was."""
+    reason: str
+    """A ``Closing``, or ``died``."""
+    server_id: str
+
+
+def main_device(memory: Mapping[str, int]) -> str:
+    """Return the device that has most of it; the machine's own memory if nothing is known."""
+    return max(memory, key=lambda name: memory[name], default=CPU)
 
 
 @attrs.frozen(kw_only=True)

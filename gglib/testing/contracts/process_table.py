@@ -100,7 +100,7 @@ class ProcessTableContract(Contract):
     """
 
     knows_memory: bool = True
-    """Whether ``memory_bytes`` can tell; a table that cannot says ``None``."""
+    """Whether ``memory_bytes`` and ``own_memory_bytes`` can tell; else they say ``None``."""
 
     longest_look_s: float = 0.01
     """How long ``is_alive`` may take at the most, in the mean of many."""
@@ -382,6 +382,25 @@ class ProcessTableContract(Contract):
             f"64 MiB in a process and 64 MiB in its child, not {found} bytes"
         )
 
+    async def test_memory_that_a_file_backs_is_not_its_own(
+        self, table: ProcessTable, start_eater: Callable[..., int], tmp_path: Path
+    ) -> None:
+        """The system can have a file's pages at any time; what was written it cannot."""
+        file = tmp_path / "mapped"
+        file.write_bytes(bytes(64 * _MIB))
+        mapping, writing = start_eater(64, file=file), start_eater(64, child=True)
+        await self.memory_of(table, mapping)
+
+        of_mapping = await anyio.to_thread.run_sync(table.own_memory_bytes, mapping)
+        of_writing = await anyio.to_thread.run_sync(table.own_memory_bytes, writing)
+
+        assert isinstance(of_mapping, int), "own_memory_bytes() of a process must be a number"
+        assert of_mapping < 64 * _MIB, f"64 MiB of a file are not its own, but {of_mapping} bytes"
+        assert isinstance(of_writing, int), "own_memory_bytes() of a process must be a number"
+        assert 128 * _MIB <= of_writing <= 192 * _MIB, (
+            f"64 MiB in a process and 64 MiB in its child, not {of_writing} bytes"
+        )
+
     async def test_file_that_two_processes_have_mapped_counts_once(
         self, table: ProcessTable, start_eater: Callable[..., int], tmp_path: Path
     ) -> None:
@@ -413,8 +432,10 @@ class ProcessTableContract(Contract):
     ) -> None:
         """Whatever the number."""
         found = await anyio.to_thread.run_sync(table.memory_bytes, pid)
+        own = await anyio.to_thread.run_sync(table.own_memory_bytes, pid)
 
         assert found is None, f"there is no process {pid}"
+        assert own is None, f"there is no process {pid}"
 
     async def test_process_that_has_died_has_no_memory(
         self, table: ProcessTable, start_child: Callable[..., Child]
@@ -424,5 +445,8 @@ class ProcessTableContract(Contract):
         child.die()
 
         assert await anyio.to_thread.run_sync(table.memory_bytes, child.pid) is None, (
+            "a zombie has no memory"
+        )
+        assert await anyio.to_thread.run_sync(table.own_memory_bytes, child.pid) is None, (
             "a zombie has no memory"
         )

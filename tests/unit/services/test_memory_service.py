@@ -9,19 +9,14 @@ import pytest
 from gglib.domain.device import Device, DeviceSurvey
 from gglib.domain.model import Model, ModelDefaults
 from gglib.errors import InvalidValue, ModelFileMissing
-from gglib.ports.device_inventory import DeviceInventory
 from gglib.services.memory import fit_model
 
 pytestmark = pytest.mark.anyio
 MIB = 2**20
 
 
-class PaperInventory(DeviceInventory):
-    """A gibibyte of memory."""
-
-    async def survey(self) -> DeviceSurvey:
-        memory = Device(name="cpu", kind="cpu", total_bytes=1024 * MIB, free_bytes=1000 * MIB)
-        return DeviceSurvey(devices=[memory])
+MEMORY = Device(name="cpu", kind="cpu", total_bytes=1024 * MIB, free_bytes=1000 * MIB)
+SURVEY = DeviceSurvey(devices=[MEMORY])
 
 
 def model(**server: object) -> Model:
@@ -34,8 +29,8 @@ async def test_projector_of_the_model_counts_with_its_size(tmp_path: Path) -> No
     """And its images."""
     path = tmp_path / "projector"
     path.write_bytes(bytes(MIB))
-    plain = await fit_model(model(), PaperInventory())
-    seeing = await fit_model(model(mmproj_path=path), PaperInventory())
+    plain = await fit_model(model(), SURVEY)
+    seeing = await fit_model(model(mmproj_path=path), SURVEY)
     assert plain.fits
     assert seeing.estimate.total_bytes == plain.estimate.total_bytes + 2 * MIB
 
@@ -43,12 +38,12 @@ async def test_projector_of_the_model_counts_with_its_size(tmp_path: Path) -> No
 async def test_missing_projector_is_named(tmp_path: Path) -> None:
     """The server would not start either."""
     with pytest.raises(ModelFileMissing, match="gone"):
-        await fit_model(model(mmproj_path=tmp_path / "gone"), PaperInventory())
+        await fit_model(model(mmproj_path=tmp_path / "gone"), SURVEY)
 
 
 async def test_overrides_win_over_the_models_settings() -> None:
     """As for a server; a wrong one is refused."""
-    found = await fit_model(model(), PaperInventory(), {"context_size": 512})
+    found = await fit_model(model(), SURVEY, {"context_size": 512})
     assert found.estimate.context_size == 512
     with pytest.raises(InvalidValue, match="context_sizes"):
-        await fit_model(model(), PaperInventory(), {"context_sizes": 512})
+        await fit_model(model(), SURVEY, {"context_sizes": 512})

@@ -163,7 +163,7 @@ async def test_dead_server_is_replaced_and_its_callbacks_run_once() -> None:
     """The next lease is on a new one."""
     gone: list[str] = []
     async with routing() as (router, serving):
-        router.on_server_gone(lambda server: gone.append(server.server_id))
+        router.on_server_gone(lambda server, _why: gone.append(server.server_id))
         async with router.lease(A) as lease:
             serving.die()
             assert await router.is_gone(lease.server)

@@ -72,14 +72,14 @@ async def scene(
     settings = Settings(
         data_dir=tmp_path,
         gateway=GatewaySettings(),
-        routing=RoutingSettings(**(routing or {})),
-        pool=PoolSettings(**pool),
+        routing=RoutingSettings(**(routing or {"planner": "count"})),
+        pool=PoolSettings(**{"max_size": 1, **pool}),
     )
     async with compose(
         settings, events=SilentSink(), clock=clock, given=mock_adapters(runner)
     ) as parts:
         serving = await parts.serving(OwnerKind.LIBRARY)
-        async with parts.router(serving) as router:
+        async with parts.pool(serving) as (router, _):
             with anyio.fail_after(20):
                 yield Scene(router, runner, clock)
 
@@ -219,7 +219,7 @@ async def test_cut_of_a_drain_that_takes_too_long_ends_the_server(tmp_path: Path
     """``max_drain_s``: the one who waits is served, whatever the other does."""
     async with scene(tmp_path, routing={"max_drain_s": 5}, max_wait_s=2) as stage:
         gone: list[str] = []
-        stage.router.on_server_gone(lambda server: gone.append(server.model.name))
+        stage.router.on_server_gone(lambda server, _why: gone.append(server.model.name))
         async with anyio.create_task_group() as clients:
             clients.start_soon(lambda: stage.ask(A, takes_s=1000))
             clients.start_soon(lambda: stage.ask(B, after_s=1, takes_s=1000))
@@ -252,8 +252,8 @@ async def test_server_that_was_found_running_serves_without_a_start(tmp_path: Pa
     async with scene(tmp_path) as stage:
         serving = stage.router._serving
         found = await serving.start(A)
-        assert stage.router.take_over(found)
-        assert not stage.router.take_over(found)
+        assert await stage.router.take_over(found)
+        assert not await stage.router.take_over(found)
         async with stage.router.lease(A) as lease:
             assert lease.server is found
         stage.runner.crash("a")
@@ -267,10 +267,10 @@ async def test_pinned_by_hand_stays_and_who_needs_its_place_is_refused(tmp_path:
     """Until it is unpinned."""
     async with scene(tmp_path) as stage:
         await stage.ask(A)
-        stage.router.set_pinned(A, True)
+        await stage.router.set_pinned(A, True)
         with pytest.raises(Exception, match="pinned 'a'"):
             await stage.router.acquire(B)
-        stage.router.set_pinned(A, False)
+        await stage.router.set_pinned(A, False)
         await stage.ask(B)
         assert set(stage.states) == {"b"}
 

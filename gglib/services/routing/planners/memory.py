@@ -15,12 +15,13 @@ class MemoryPlanner(Planner):
     """The needs of all models together stay within ``budgets``: bytes, by device.
 
     A device without a budget has nothing to give. A model without needs fits everywhere.
+    ``budgets`` is read anew for every plan: whoever measures may change it.
     """
 
     __slots__ = ("_budgets",)
 
     def __init__(self, budgets: Mapping[str, int]) -> None:
-        self._budgets = dict(budgets)
+        self._budgets = budgets
 
     def plan(self, target: ModelTerms, held: Sequence[Held]) -> frozenset[int] | None:
         """See ``Planner``. What is evicted is minimal: without any one of it, it would not fit."""

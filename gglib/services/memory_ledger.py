@@ -1,0 +1,250 @@
+"""What memory there is for models, what each of them needs of it, and what servers took."""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Callable, Collection, Iterable, Mapping
+from types import MappingProxyType
+
+import anyio.to_thread
+import attrs
+
+from gglib.domain.device import CPU, DeviceSurvey
+from gglib.domain.handle import ProcessHandle
+from gglib.domain.memory import MemoryEstimate
+from gglib.domain.memory_observed import MemoryObservation
+from gglib.domain.model import Model
+from gglib.domain.model_run import KEPT_RUNS, ModelRun
+from gglib.domain.ownership import ServerRecord
+from gglib.errors import ConfigurationError, GglibError
+from gglib.ports.clock import Clock
+from gglib.ports.context import RunnerSet
+from gglib.ports.device_inventory import DeviceInventory
+from gglib.ports.model_catalog import ModelCatalog
+from gglib.ports.process_table import ProcessTable
+from gglib.ports.server_registry import ServerRegistry
+from gglib.services.memory import correction_from, estimate_server, fit_model
+from gglib.services.models import ModelService
+from gglib.services.serving import RunningServer
+
+__all__ = ["MemoryLedger"]
+
+#: What is left to everybody else of the machine's own memory: a twentieth, at most 1 GiB.
+_RESERVE_DIVISOR = 20
+_MOST_RESERVE_BYTES = 2**30
+_NOTHING: Mapping[str, int] = MappingProxyType({})
+
+
+class MemoryLedger:
+    """Budgets and needs, in bytes by device.
+
+    ``budgets`` is what models may need together. It changes with every ``measure``; whoever
+    plans reads it anew each time.
+    """
+
+    def __init__(
+        self,
+        *,
+        devices: DeviceInventory,
+        processes: ProcessTable,
+        catalog: ModelCatalog,
+        models: ModelService,
+        registry: ServerRegistry,
+        runners: RunnerSet,
+        default_runner: str,
+        clock: Clock,
+        limits: Mapping[str, int] = _NOTHING,
+    ) -> None:
+        """``limits``: budgets that a person has set, by device."""
+        self.budgets: dict[str, int] = {}
+        self._devices = devices
+        self._processes = processes
+        self._catalog = catalog
+        self._models = models
+        self._registry = registry
+        self._runners = runners
+        self._default_runner = default_runner
+        self._clock = clock
+        self._limits = dict(limits)
+        self._survey = DeviceSurvey()
+        self._formula: dict[int, MemoryEstimate] = {}
+        """Of each model, what its estimate was before it was corrected."""
+        self._runs: defaultdict[int, deque[ModelRun]] = defaultdict(lambda: deque(maxlen=KEPT_RUNS))
+        self._peaks: dict[str, int] = {}
+        """The most that a running server was seen to have of the machine's memory, by its id."""
+
+    async def open(self, servers: Collection[RunningServer] = ()) -> None:
+        """Measure for the first time, and recall earlier runs.
+
+        Raises:
+            ConfigurationError: a limit is set for a device that is not here.
+        """
+        await self.measure(servers)
+        names = [device.name for device in self._survey.devices]
+        for name in self._limits:
+            if name not in names:
+                known = ", ".join(names) or "no device that can be read"
+                raise ConfigurationError(
+                    f"[routing.budgets] {name}: there is no such device; this machine has {known}"
+                )
+        for model_id, runs in (await self._catalog.runs()).items():
+            self._runs[model_id].extend(runs)
+
+    # Budgets
+
+    async def measure(self, servers: Collection[RunningServer]) -> None:
+        """Set the budgets by what is free now and what ``servers`` have, which are all of ours.
+
+        Only while none of ours starts or stops: what such a one has is not known. The budget
+        of the machine's own memory follows what other programs take; that of an accelerator
+        is measured while no server is on it, since what one has there is not known either.
+        """
+        survey = await self._devices.survey()
+        self._survey = survey
+        known = {server.server_id for server in servers}
+        others = [record for record in await self._registry.list() if record.server_id not in known]
+        held = await self._own_bytes(server.handle for server in servers if self._is_here(server))
+        claimed = await self._claimed_by(others)
+        on_devices: defaultdict[str, int] = defaultdict(int)
+        for server in servers:
+            for name, needed in (await self.needs(server.model)).items():
+                on_devices[name] += needed
+        for device in survey.devices:
+            if device.name in self._limits:
+                self.budgets[device.name] = self._limits[device.name]
+            elif device.kind == CPU:
+                reserve = min(device.total_bytes // _RESERVE_DIVISOR, _MOST_RESERVE_BYTES)
+                there = min(device.free_bytes + held, device.total_bytes - reserve)
+                self.budgets[device.name] = max(0, there - claimed)
+            elif not on_devices[device.name] or device.name not in self.budgets:
+                there = device.free_bytes + on_devices[device.name]
+                self.budgets[device.name] = min(there, device.total_bytes)
+
+    async def _own_bytes(self, handles: Iterable[ProcessHandle]) -> int:
+        """Return what the servers of ``handles`` have that comes back when they end."""
+        total = 0
+        for handle in handles:
+            total += await self._look(self._processes.own_memory_bytes, handle) or 0
+        return total
+
+    async def _claimed_by(self, records: Collection[ServerRecord]) -> int:
+        """Return what servers that are not ours will need beyond what they have taken by now."""
+        models = {model.id: model for model in await self._models.list()} if records else {}
+        total = 0
+        for record in records:
+            handle, model = record.handle, models.get(record.config.model_id)
+            if handle is None or model is None or not self._runs_here(record.runner, handle):
+                continue
+            taken = await self._look(self._processes.own_memory_bytes, handle)
+            if taken is None:
+                continue
+            try:
+                estimate = await estimate_server(model, record.config, self._survey)
+            except GglibError:
+                continue
+            total += max(0, estimate.needs.get(CPU, 0) - taken)
+        return total
+
+    # Needs
+
+    async def needs(self, model: Model) -> Mapping[str, int]:
+        """Return what a server of ``model`` needs. Nothing, if it runs somewhere else.
+
+        As many layers go to accelerators as an empty machine has room for, unless the model
+        says how many. Corrected by what earlier servers took, and those that run now.
+
+        Raises:
+            ModelFileMissing: the projector's or an adapter's file is not there.
+        """
+        runner = self._runners.get(model.defaults.runner or self._default_runner)
+        if runner is not None and not runner.takes_memory_here:
+            return _NOTHING
+        empty = DeviceSurvey(
+            devices=[
+                attrs.evolve(device, free_bytes=min(budget, device.total_bytes))
+                for device in self._survey.devices
+                if (budget := self.budgets.get(device.name)) is not None
+            ]
+        )
+        fit = await fit_model(model, empty, correct=self._correction(model))
+        self._formula[model.id] = await self._uncorrected(model, fit.estimate, empty)
+        return {name: size for name, size in fit.estimate.needs.items() if name in self.budgets}
+
+    async def _uncorrected(
+        self, model: Model, estimate: MemoryEstimate, survey: DeviceSurvey
+    ) -> MemoryEstimate:
+        overrides = {"gpu_layers": estimate.gpu_layers} if survey.accelerators else {}
+        return (await fit_model(model, survey, overrides)).estimate
+
+    def _correction(self, model: Model) -> Callable[[MemoryEstimate], MemoryEstimate]:
+        return correction_from(self._runs[model.id])
+
+    # What servers take
+
+    def observed_bytes(self, server: RunningServer) -> int | None:
+        """Return the most of the machine's memory that the server was seen to have."""
+        return self._peaks.get(server.server_id)
+
+    async def observe(self, server: RunningServer) -> bool:
+        """Look what a running server has; return whether its model needs more than was thought."""
+        if not self._is_here(server):
+            return False
+        found = await self._look(self._processes.memory_bytes, server.handle)
+        if found is None:
+            return False
+        before = self._peaks.get(server.server_id, 0)
+        self._peaks[server.server_id] = max(before, found)
+        formula = self._formula.get(server.model.id)
+        if found <= before or formula is None or formula.source == "stated":
+            return False
+        if found <= self._correction(server.model)(formula).needs[CPU]:
+            return False
+        self._runs[server.model.id].append(self._run(formula, found, 0))
+        return True
+
+    async def remember(self, server: RunningServer, requests: int) -> None:
+        """Keep what is known of a server that has ended: later estimates are better for it.
+
+        Raises:
+            GglibError: the catalog cannot be written.
+        """
+        formula, peak = self._formula.get(server.model.id), self._peaks.pop(server.server_id, None)
+        run = self._run(formula, peak, requests)
+        self._runs[server.model.id].append(run)
+        await self._catalog.add_run(server.model.id, run)
+
+    def _run(
+        self, formula: MemoryEstimate | None, observed_bytes: int | None, requests: int
+    ) -> ModelRun:
+        memory = {}
+        if formula is not None and observed_bytes is not None and formula.source != "stated":
+            memory[CPU] = MemoryObservation(
+                estimated_bytes=max(1, formula.needs[CPU]), observed_bytes=observed_bytes
+            )
+        return ModelRun(ended_at=self._clock.now(), requests=requests, memory=memory)
+
+    def most_used(self) -> list[int]:
+        """Return the models that were used in their remembered runs, the most used first."""
+        used = {
+            model_id: sum(run.requests for run in runs) for model_id, runs in self._runs.items()
+        }
+        ranked = sorted(used, key=lambda model_id: (-used[model_id], model_id))
+        return [model_id for model_id in ranked if used[model_id]]
+
+    # Who is here
+
+    def _is_here(self, server: RunningServer) -> bool:
+        return self._runs_here(server.record.runner, server.handle)
+
+    def _runs_here(self, runner_name: str, handle: ProcessHandle) -> bool:
+        runner = self._runners.get(runner_name)
+        return (
+            runner is not None
+            and runner.takes_memory_here
+            and handle.pid is not None
+            and handle.node == self._processes.identity().node
+        )
+
+    async def _look(self, what: Callable[[int], int | None], handle: ProcessHandle) -> int | None:
+        assert handle.pid is not None
+        return await anyio.to_thread.run_sync(what, handle.pid)
