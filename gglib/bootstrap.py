@@ -373,5 +373,6 @@ def _declaration(name: str, declared: DeclaredModel) -> Declaration:
             memory_bytes=declared.memory_bytes,
             engine=declared.engine,
             runner=declared.runner,
+            replicas=declared.replicas,
         ),
     )

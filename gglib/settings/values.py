@@ -171,6 +171,7 @@ class DeclaredModel:
     pinned: bool = False
     priority: int = 0
     memory_bytes: int | None = None
+    replicas: int = 1
     server: Mapping[str, Any] = attrs.field(factory=dict, hash=False)
     """Fields of ``ServerConfig`` (those in ``SERVER_DEFAULT_FIELDS``), as plain data."""
 

@@ -83,6 +83,7 @@ def test_example_of_the_specification_is_understood(tmp_path: Path) -> None:
         aliases = ["a"]
         context_size = 8192
         concurrency_limit = 10
+        replicas = 2
         """,
     ).settings
     assert settings.gateway.port == 8081
@@ -95,7 +96,7 @@ def test_example_of_the_specification_is_understood(tmp_path: Path) -> None:
         ("a",),
     )
     assert alpha.server == {"context_size": 8192}
-    assert alpha.concurrency_limit == 10
+    assert (alpha.concurrency_limit, alpha.replicas) == (10, 2)
 
 
 LAYERS = [
@@ -432,6 +433,12 @@ BROKEN = {
     ),
     "arguments as text": ("[models.a]\npath = 'a'\nextra_args = '-x'", 3, "expected a list"),
     "no requests at once": ("[models.a]\npath='a'\nconcurrency_limit = 0", 3, "_limit is 0"),
+    "no servers": ("[models.a]\npath = 'a'\nreplicas = 0", 3, "replicas is 0"),
+    "servers of one port": (
+        "[models.a]\npath = 'a'\nport = 9000\nreplicas = 2",
+        4,
+        "1 where `port` is set",
+    ),
     "mlock as text": ("[models.a]\npath = 'a'\nmlock = 'no'", 3, "expected true or false"),
     "key that has no effect yet": ("[models.a]\npath = 'a'\ntags = []", 3, "unknown key 'tags'"),
     "ttl as text": ("[models.a]\npath = 'a'\nttl_s = '9'", 3, "ttl_s is '9'"),
