@@ -286,6 +286,7 @@ class Swapping:
         held = [
             Held(
                 each.model.terms,
+                each.server,
                 movable=each.takes_requests and not each.model.pinned,
                 pinned=each.model.pinned,
                 idle=each.is_idle,
@@ -312,11 +313,7 @@ class Swapping:
             return None
         if not chosen:
             return None if chosen is None else []
-        return [
-            each
-            for each in self.residents.values()
-            if each.model.terms.model_id in chosen and not _is_leaving(each)
-        ]
+        return [self.residents[server] for server in sorted(chosen)]
 
     def _forget_plans(self) -> None:
         """A place has changed hands: what was planned holds no longer."""
@@ -325,7 +322,7 @@ class Swapping:
 
     def _fits(self, model: ModelState, present: Iterable[Resident]) -> bool:
         """Whether a model can start beside what is there this very moment."""
-        held = [Held(each.model.terms, movable=False) for each in present]
+        held = [Held(each.model.terms, each.server, movable=False) for each in present]
         return self.planner.plan(model.terms, held) == frozenset()
 
     # Endings
