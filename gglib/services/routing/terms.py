@@ -27,7 +27,7 @@ class ModelTerms:
     model_id: int
     name: str
     limit: int | None = None
-    """How many requests may be in flight at once; ``None`` = as many as its server has slots."""
+    """How many requests a server of it may have in flight; ``None`` = as many as it has slots."""
     ttl_s: float | None = None
     """Idle time after which it is unloaded; ``None`` = never."""
     pinned: bool = False
@@ -37,6 +37,8 @@ class ModelTerms:
     size_bytes: int = 0
     memory: Mapping[str, int] = attrs.field(default=_NOTHING, hash=False)
     """What a server of it needs, by device."""
+    replicas: int = 1
+    """The most servers of it at once."""
 
     @property
     def expected_load_s(self) -> float:
@@ -74,4 +76,5 @@ def terms_of(model: Model, *, ttl_s: float | None = None) -> ModelTerms:
         priority=wish.priority,
         size_bytes=model.size_bytes,
         memory={MEMORY: need},
+        replicas=wish.replicas,
     )

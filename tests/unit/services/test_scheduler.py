@@ -620,12 +620,8 @@ def test_news_of_a_server_that_is_gone_changes_nothing(desk: Desk, event: str) -
 
 def test_server_found_running_is_a_resident_like_any(desk: Desk) -> None:
     """It is granted, and evicted."""
-    taken = desk.scheduler.take_over(A, desk.now)
-    assert taken is not None
-    number, actions = taken
-    desk.models[A.model_id], desk.model_of[number], desk.phases[number] = A, A.model_id, "ready"
-    assert actions == []
-    assert desk.scheduler.take_over(A, desk.now) is None
+    assert desk.take_over(A)
+    assert not desk.take_over(A)
     desk.finish(desk.arrive(A))
     desk.arrive(B)
     assert desk.is_(A) == "stopping"

@@ -18,8 +18,8 @@ class MatrixPlanner(Planner):
     """Whatever is in memory is part of one of the sets. A model in no set runs alone.
 
     Of the sets that hold the target, the one is chosen that costs least to reach: the sum of
-    the ``costs`` of the servers that must go (1 where none is said); of equals, the one that disturbs
-    fewer at work, then the one that was said first.
+    the ``costs`` of the servers that must go (1 where none is said); of equals, the one that
+    disturbs fewer at work, then the one that was said first.
     """
 
     __slots__ = ("_costs", "_sets_of")
