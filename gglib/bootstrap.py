@@ -257,6 +257,7 @@ class Composition:
                 patience_factor=routing.patience_factor,
                 max_wait_s=pool.max_wait_s,
                 max_drain_s=routing.max_drain_s,
+                finish_loads=routing.finish_loads,
             ),
             ttl_s=pool.ttl_s,
         )

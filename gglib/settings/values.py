@@ -133,6 +133,8 @@ class RoutingSettings:
         default=None, converter=_limit, validator=number_at_least(0)
     )
     """How long answers may go on after their server was to go; ``None`` = to their end."""
+    finish_loads: bool = attrs.field(default=False, validator=flag(optional=False))
+    """Whether a start goes on when the last one who waited for it has left."""
     budget_bytes: int | None = attrs.field(default=None, validator=at_least(1))
     """What models may need together; for the planner ``memory``."""
     groups: Mapping[str, Any] = attrs.field(

@@ -186,7 +186,7 @@ class Scheduler:
         was_head = model.line.head() is waiter
         self._books.forget(waiter, model)
         starting = model.starting
-        if starting is not None and not model.line:
+        if starting is not None and not model.line and not self._policy.finish_loads:
             # Nobody waits for it any more: the load would only keep others waiting.
             model.note(now, NoteKind.CALLED_OFF)
             self._books.stop(starting, now)

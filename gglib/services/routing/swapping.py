@@ -160,7 +160,7 @@ class Swapping:
             Held(
                 each.model.terms,
                 each.server,
-                movable=_may_go(each) and not each.model.pinned,
+                movable=self._may_go(each),
                 pinned=each.model.pinned,
                 idle=each.is_idle,
                 spare=len(each.model.residents) > 1 and each is not _mainstay(each.model),
@@ -177,6 +177,14 @@ class Swapping:
         held.sort(key=lambda each: each.cost)
         self._held[priority] = held
         return held
+
+    def _may_go(self, resident: Resident) -> bool:
+        """Whether it may be evicted: it is ready, or its start is one that nobody waits for."""
+        if resident.model.pinned:
+            return False
+        if resident.phase is ResidentPhase.STARTING:
+            return not resident.model.line and not self._policy.finish_loads
+        return resident.takes_requests
 
     def _plan(self, model: ModelState, held: list[Held], now: float) -> list[Resident] | None:
         try:
@@ -221,13 +229,6 @@ def _rank(model: ModelState) -> tuple[int, int]:
 
 def _names(residents: list[Resident]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(each.model.terms.name for each in residents))
-
-
-def _may_go(resident: Resident) -> bool:
-    """Whether it may be evicted: it is ready, or its start is one that nobody waits for."""
-    if resident.phase is ResidentPhase.STARTING:
-        return not resident.model.line
-    return resident.takes_requests
 
 
 def _mainstay(model: ModelState) -> Resident | None:

@@ -56,6 +56,8 @@ class Policy:
     max_wait_s: float = 120.0
     max_drain_s: float | None = None
     """How long a server that must go may end what it has in flight; ``None`` = as it needs."""
+    finish_loads: bool = False
+    """Whether a start goes on that nobody waits for any more."""
 
     def patience_s(self, swap_cost_s: float) -> float:
         """Return how long a request waits before a swap of that cost is worth it."""

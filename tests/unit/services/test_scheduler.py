@@ -81,6 +81,25 @@ def test_start_that_nobody_waits_for_is_called_off(desk: Desk) -> None:
     assert desk.is_(B) == "starting"
 
 
+def test_start_goes_on_without_waiters_where_loads_are_finished() -> None:
+    """It is ready for whoever comes back; whoever wants its place waits until then."""
+    desk = Desk(ExclusivePlanner(), places=1, finish_loads=True)
+    desk.leave(desk.arrive(A))
+    assert desk.is_(A) == "starting"
+    desk.arrive(B)
+    assert desk.is_(A) == "starting"
+    desk.ready(A)
+    assert desk.is_(A) == "stopping"
+
+
+def test_start_that_is_unloaded_is_called_off_though_loads_are_finished() -> None:
+    """An administrator has said so."""
+    desk = Desk(ExclusivePlanner(), finish_loads=True)
+    desk.leave(desk.arrive(A))
+    desk.unload(A)
+    assert desk.is_(A) == "stopping"
+
+
 def test_failed_start_fails_all_its_waiters_and_starts_the_next(desk: Desk) -> None:
     """An error is no reason to keep another model waiting."""
     first, second, other = desk.arrive(A), desk.arrive(A), desk.arrive(B)

@@ -38,6 +38,7 @@ class Schedules(RuleBasedStateMachine):
         max_drain_s=st.sampled_from([None, None, 3.0]),
         queue_limit=st.sampled_from([6, 100]),
         models=st.sampled_from([MODELS, REPLICATED]),
+        finish_loads=st.booleans(),
     )
     def set_up(
         self,
@@ -45,9 +46,15 @@ class Schedules(RuleBasedStateMachine):
         max_drain_s: float | None,
         queue_limit: int,
         models: list[ModelTerms],
+        finish_loads: bool,
     ) -> None:
         self.models = models
-        self.desk = DESKS[kind](queue_limit=queue_limit, max_wait_s=4.0, max_drain_s=max_drain_s)
+        self.desk = DESKS[kind](
+            queue_limit=queue_limit,
+            max_wait_s=4.0,
+            max_drain_s=max_drain_s,
+            finish_loads=finish_loads,
+        )
         self.desk.may_cut = max_drain_s is not None
         self.max_drain_s = max_drain_s
         self.shut = False
