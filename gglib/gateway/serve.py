@@ -94,6 +94,7 @@ async def _serve(
                 allowed_origins=settings.allowed_origins,
             ),
             limits=_limits(settings),
+            session_header=settings.session_header.lower().encode("ascii"),
             on_task_error=log_error,
         )
         router.on_server_gone(shared.pools.drop)
