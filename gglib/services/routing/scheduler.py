@@ -357,9 +357,9 @@ class Scheduler:
         model = self._known(terms)
         model.pinned = pinned
         if pinned:
-            given_up = [each.swap for each in model.residents if each.closing is Closing.SWAP]
+            made_for = [each.swap for each in model.residents if each.closing is Closing.SWAP]
             for other in list(self._books.wanted.values()):
-                if other.swap is not None and other.swap in given_up:
+                if other.swap is not None and other.swap in made_for:
                     self._books.call_off(other)
         self._places.advance(now)
         return self._taken()
@@ -441,8 +441,6 @@ class Scheduler:
     def _after_change(self, model: ModelState, now: float, *, level_fell: bool = False) -> None:
         """Something about the requests of ready servers has changed: grant, stop, or pass it on."""
         self._books.serve(model, now)
-        for resident in model.residents:
-            self._books.stop_if_drained(resident, now)
         if self._books.wanted and (
             level_fell or any(_may_yield_now(each, now) for each in model.residents)
         ):

@@ -57,8 +57,9 @@ class Swapping:
         lines = {id(each.model): each.model for each in books.residents.values() if each.model.line}
         for model in lines.values():
             books.serve(model, now)
-        for model in sorted((each for each in lines.values() if each.wants_more), key=_rank):
-            self.grow(model, now)
+        if not books.wanted:
+            for model in sorted((each for each in lines.values() if each.wants_more), key=_rank):
+                self.grow(model, now)
 
     def grow(self, model: ModelState, now: float) -> None:
         """Start a further server of a model that wants more, if there is room for it.
@@ -208,7 +209,11 @@ class Swapping:
             Held(each.model.terms, each.server, movable=False)
             for each in self._books.residents.values()
         ]
-        return self._planner.plan(model.terms, held) == frozenset()
+        try:
+            return self._planner.plan(model.terms, held) == frozenset()
+        except GglibError:
+            # It needs more than it did when its place was planned, or its first server started.
+            return False
 
     # Endings
 

@@ -281,6 +281,17 @@ def test_disjoint_swaps_run_in_parallel(two: Desk) -> None:
     assert {two.is_(C), two.is_(D)} == {"starting"}
 
 
+def test_model_that_has_come_to_need_more_while_others_go_for_it_is_refused() -> None:
+    """Its place is planned anew, and there is none."""
+    desk = Desk(MemoryPlanner({"gpu": 8}))
+    small, big = (terms(n, str(n), memory={"gpu": need}) for n, need in ((5, 4), (6, 8)))
+    desk.have(small)
+    ticket = desk.arrive(big)
+    desk.arrive(attrs.evolve(big, memory={"gpu": 9}))
+    desk.stopped(small)
+    assert isinstance(desk.errors[ticket], DoesNotFit)
+
+
 def test_overlapping_swaps_are_serial(desk: Desk) -> None:
     """A target is no victim: the second waits until the first is served."""
     desk.have(A)

@@ -89,6 +89,17 @@ def test_further_server_evicts_nobody(desk: Desk) -> None:
     assert len(desk.servers(A)) == 2
 
 
+def test_model_that_has_come_to_need_more_than_there_is_stays_with_one_server() -> None:
+    """What it is said to need may change while it runs; nobody is refused for that."""
+    desk = Desk(MemoryPlanner({"gpu": 8}))
+    tickets = [desk.arrive(attrs.evolve(A, memory={"gpu": 2})) for _ in range(2)]
+    desk.ready(A)
+    waiter = desk.arrive(attrs.evolve(A, memory={"gpu": 9}))
+    assert list(desk.servers(A).values()) == ["ready"]
+    desk.finish(tickets[0])
+    assert waiter in desk.granted
+
+
 def test_model_that_waits_for_room_goes_before_a_further_server() -> None:
     """It gets the place that is free already, as soon as the other half is."""
     desk = Desk(MemoryPlanner({"gpu": 8}), budgets={"gpu": 8})
