@@ -21,7 +21,15 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-__all__ = ["catalog_revision", "metadata", "model_aliases", "model_names", "models", "servers"]
+__all__ = [
+    "catalog_revision",
+    "metadata",
+    "model_aliases",
+    "model_names",
+    "model_runs",
+    "models",
+    "servers",
+]
 
 metadata = MetaData()
 
@@ -66,6 +74,21 @@ catalog_revision = Table(
     Column("id", Integer, primary_key=True),
     Column("revision", BigInteger, nullable=False),
     CheckConstraint("id = 1", name="ck_catalog_revision_single_row"),
+)
+
+#: What is remembered of servers that have ended. Of declared models, too: they have but a name.
+model_runs = Table(
+    "model_runs",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column(
+        "model_id",
+        Integer,
+        ForeignKey("model_names.id", name="fk_model_runs_model_id", ondelete="CASCADE"),
+        nullable=False,
+    ),
+    Column("document", Text, nullable=False),
+    Index("ix_model_runs_model_id", "model_id"),
 )
 
 servers = Table(

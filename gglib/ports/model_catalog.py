@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 
 from gglib.domain.model import Model
+from gglib.domain.model_run import ModelRun
 
 __all__ = ["ModelCatalog"]
 
@@ -63,3 +65,16 @@ class ModelCatalog(ABC):
     @abstractmethod
     async def revision(self) -> int:
         """Return a number that changes with every change, by any process. Cheap."""
+
+    async def add_run(self, model_id: int, run: ModelRun) -> None:
+        """Remember a run of the model; of each model the newest ``KEPT_RUNS`` are kept.
+
+        Whose id belongs to no name is forgotten at once, and with a model its runs go. It is
+        no change that ``revision`` tells of. A catalog that remembers none does nothing here:
+        then memory is estimated without what was seen.
+        """
+        del model_id, run
+
+    async def runs(self) -> Mapping[int, Sequence[ModelRun]]:
+        """Return what is remembered of each model, by its id, the oldest first."""
+        return {}

@@ -6,13 +6,15 @@ They keep every promise of their ports within one process, and last as long as t
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections import defaultdict, deque
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import attrs
 from anyio.lowlevel import checkpoint
 
 from gglib.domain.model import Model
+from gglib.domain.model_run import KEPT_RUNS, ModelRun
 from gglib.domain.ownership import ServerRecord
 from gglib.errors import ModelExists, ModelNotFound
 from gglib.ports.context import AdapterContext
@@ -37,7 +39,7 @@ class MemoryModelCatalog(ModelCatalog):
     that the new name had before is never given again.
     """
 
-    __slots__ = ("_holders", "_ids", "_last_id", "_models", "_revision")
+    __slots__ = ("_holders", "_ids", "_last_id", "_models", "_revision", "_runs")
 
     def __init__(self, *models: Model) -> None:
         self._models: dict[int, Model] = {}
@@ -45,6 +47,9 @@ class MemoryModelCatalog(ModelCatalog):
         self._ids: dict[str, int] = {}
         self._last_id = 0
         self._revision = 0
+        self._runs: defaultdict[int, deque[ModelRun]] = defaultdict(
+            lambda: deque(maxlen=KEPT_RUNS)
+        )
         for model in models:
             self._add(model)
 
@@ -69,6 +74,9 @@ class MemoryModelCatalog(ModelCatalog):
         before = self._get(model.id)
         self._refuse_taken_names(model, but_id=model.id)
         del self._ids[before.name]
+        displaced = self._ids.get(model.name)
+        if displaced is not None:
+            self._runs.pop(displaced, None)
         self._ids[model.name] = model.id
         self._forget(before)
         self._keep(model)
@@ -77,6 +85,7 @@ class MemoryModelCatalog(ModelCatalog):
         """Forget the model; its name keeps the id."""
         await checkpoint()
         self._forget(self._get(model_id))
+        self._runs.pop(model_id, None)
         self._revision += 1
 
     async def id_for_name(self, name: str) -> int:
@@ -90,6 +99,17 @@ class MemoryModelCatalog(ModelCatalog):
         """Return a number that changes with every change."""
         await checkpoint()
         return self._revision
+
+    async def add_run(self, model_id: int, run: ModelRun) -> None:
+        """Remember a run of the model."""
+        await checkpoint()
+        if model_id in self._ids.values():
+            self._runs[model_id].append(run)
+
+    async def runs(self) -> Mapping[int, Sequence[ModelRun]]:
+        """Return what is remembered of each model, the oldest first."""
+        await checkpoint()
+        return {model_id: tuple(runs) for model_id, runs in self._runs.items()}
 
     def _add(self, model: Model) -> Model:
         self._refuse_taken_names(model, but_id=None)

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import attrs
-from sqlalchemy import Connection, delete, insert, select, union_all, update
+from sqlalchemy import Connection, delete, exists, insert, select, union_all, update
 
 from gglib.domain.model import Model
+from gglib.domain.model_run import KEPT_RUNS, ModelRun
 from gglib.errors import ModelExists, ModelNotFound
 from gglib.ports.context import AdapterContext
 from gglib.ports.model_catalog import ModelCatalog
 from gglib_adapters.catalog.documents import read_document, to_document
 from gglib_adapters.database import Database, open_database
-from gglib_adapters.schema import catalog_revision, model_aliases, model_names, models
+from gglib_adapters.schema import (
+    catalog_revision,
+    model_aliases,
+    model_names,
+    model_runs,
+    models,
+)
 
 __all__ = ["SqliteModelCatalog", "open_sqlite_catalog"]
 
@@ -110,6 +117,7 @@ class SqliteModelCatalog(ModelCatalog):
         def work(connection: Connection) -> None:
             if not connection.execute(delete(models).where(models.c.id == model_id)).rowcount:
                 raise _not_found(model_id)
+            connection.execute(delete(model_runs).where(model_runs.c.model_id == model_id))
             _count_change(connection)
 
         await self._database.write(work)
@@ -131,6 +139,35 @@ class SqliteModelCatalog(ModelCatalog):
         """Return a number that changes with every change, by any process."""
         query = select(catalog_revision.c.revision)
         return await self._database.read(lambda connection: connection.execute(query).scalar_one())
+
+    async def add_run(self, model_id: int, run: ModelRun) -> None:
+        """Remember a run of the model, and forget its oldest."""
+        known = exists().where(model_names.c.id == model_id)
+        runs_of_model = select(model_runs.c.id).where(model_runs.c.model_id == model_id)
+        surplus = runs_of_model.order_by(model_runs.c.id.desc()).offset(KEPT_RUNS).limit(-1)
+
+        def work(connection: Connection) -> None:
+            if connection.scalar(select(known)):
+                connection.execute(
+                    insert(model_runs).values(model_id=model_id, document=to_document(run))
+                )
+                connection.execute(delete(model_runs).where(model_runs.c.id.in_(surplus)))
+
+        await self._database.write(work)
+
+    async def runs(self) -> Mapping[int, Sequence[ModelRun]]:
+        """Return what is remembered of each model, the oldest first."""
+        query = select(model_runs.c.model_id, model_runs.c.document).order_by(model_runs.c.id)
+
+        def work(connection: Connection) -> dict[int, list[ModelRun]]:
+            runs: dict[int, list[ModelRun]] = {}
+            for model_id, document in connection.execute(query):
+                what = f"a run of model #{model_id}"
+                run = read_document(self._database, what, document, ModelRun)
+                runs.setdefault(model_id, []).append(run)
+            return runs
+
+        return await self._database.read(work)
 
 
 def _not_found(model_id: int) -> ModelNotFound:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from gglib.testing.contracts.model_catalog.keeping import KeepingPromises
 from gglib.testing.contracts.model_catalog.kit import OpenCatalog
 from gglib.testing.contracts.model_catalog.naming import NamingPromises
+from gglib.testing.contracts.model_catalog.runs import RunPromises
 from gglib.testing.contracts.model_catalog.transactions import TransactionPromises
 
 __all__ = ["ModelCatalogContract", "OpenCatalog"]
@@ -13,6 +14,7 @@ __all__ = ["ModelCatalogContract", "OpenCatalog"]
 class ModelCatalogContract(
     KeepingPromises,
     NamingPromises,
+    RunPromises,
     TransactionPromises,
 ):
     """What every model catalog keeps.
@@ -26,5 +28,6 @@ class ModelCatalogContract(
                 return open_my_catalog
 
     A catalog with settings overrides ``context`` too; one whose models end with its object
-    says ``shared_by_openings = False``.
+    says ``shared_by_openings = False``, and one that remembers no runs
+    ``remembers_runs = False``.
     """

@@ -28,6 +28,9 @@ class CatalogPromises(Contract):
     """Whether another opening over the same data directory, later or at the same time, has
     the same models. A catalog that ends with its object has not."""
 
+    remembers_runs: bool = True
+    """Whether it keeps what ``add_run`` tells it."""
+
     @pytest.fixture
     def open_catalog(self) -> OpenCatalog:
         """Return the adapter's factory."""
@@ -45,6 +48,11 @@ class CatalogPromises(Contract):
         """Open an empty catalog."""
         async with open_catalog(context) as catalog:
             yield catalog
+
+    def need_runs(self) -> None:
+        """Skip the test for catalogs that remember no runs."""
+        if not self.remembers_runs:
+            pytest.skip("remembers_runs = False: this catalog forgets them")
 
     def need_shared_openings(self) -> None:
         """Skip the test for catalogs that are not shared by openings."""

@@ -6,8 +6,8 @@ not read the documents of models that have more: it must refuse the database.
 
 from __future__ import annotations
 
-revision = "0004"
-down_revision = "0003"
+revision = "0005"
+down_revision = "0004"
 
 
 def upgrade() -> None:
