@@ -100,6 +100,15 @@ class Books:
             Stop(resident.server, resident.model.terms.model_id, cut=resident.in_flight > 0)
         )
 
+    def least_useful(self) -> Resident | None:
+        """Return the idle resident that was used longest ago, if one may go."""
+        idle = [
+            resident
+            for resident in self.residents.values()
+            if resident.takes_requests and resident.is_idle and not resident.model.pinned
+        ]
+        return min(idle, key=lambda each: each.used_at, default=None)
+
     # Waiters
 
     def wait(self, waiter: Waiter, model: ModelState) -> None:

@@ -25,11 +25,12 @@ import math
 from collections.abc import Iterator
 from itertools import count
 
-from gglib.errors import BreakerOpen, GglibError, QueueFull, ShuttingDown, Unloaded
+from gglib.errors import GglibError, ShuttingDown, Unloaded
 from gglib.services.routing.actions import Action, Grant, Reject, Start, Stop
 from gglib.services.routing.books import Books
 from gglib.services.routing.line import Waiter
 from gglib.services.routing.planners import Planner
+from gglib.services.routing.refusals import refusal_of
 from gglib.services.routing.state import (
     Closing,
     ModelState,
@@ -54,8 +55,6 @@ __all__ = [
 ]
 
 _BREAKER_MAX_S = 60.0
-#: The official SDK does not wait longer before it tries again.
-_RETRY_MAX_S = 120.0
 #: A server that ran this long was no crash at the start.
 _STABLE_S = 10.0
 
@@ -164,7 +163,7 @@ class Scheduler:
             model.refused_until = model.not_before = 0.0
         elif (server := self.try_grant(ticket, terms, now, rank, session)) is not None:
             return [Grant(ticket, server)]
-        elif (refusal := self._refusal(model, now)) is not None:
+        elif (refusal := refusal_of(model, self._books, self._policy, now)) is not None:
             return [Reject(ticket, refusal)]
         before = model.line.head()
         number = next(self._arrivals)
@@ -246,7 +245,7 @@ class Scheduler:
         model = resident.model
         self._books.leave(resident)
         model.note(now, NoteKind.FAILED, str(error))
-        spare = self._least_useful() if out_of_memory and not model.retried else None
+        spare = self._books.least_useful() if out_of_memory and not model.retried else None
         if spare is not None and model.is_wanted:
             model.retried = True
             self._places.make_room(model, spare, now)
@@ -407,24 +406,6 @@ class Scheduler:
         resident = self._books.residents.get(server)
         return resident if resident is not None and resident.phase is phase else None
 
-    def _refusal(self, model: ModelState, now: float) -> GglibError | None:
-        if not model.residents and now < model.refused_until:
-            return BreakerOpen(model.terms.name, str(model.failure), model.refused_until - now)
-        limit = self._policy.queue_limit
-        if len(self._books.waiters) >= limit:
-            return QueueFull(model.terms.name, limit, self._place_free_in_s(now))
-        return None
-
-    def _place_free_in_s(self, now: float) -> float:
-        """Return when somebody is expected to leave the queue."""
-        loads = [
-            resident.model.expected_load_s - (now - resident.started_at)
-            for resident in self._books.residents.values()
-            if resident.phase is ResidentPhase.STARTING
-        ]
-        expected_s = min(loads) if loads else self._books.grant_every_s
-        return min(_RETRY_MAX_S, max(1.0, expected_s))
-
     def _open(self, resident: Resident, now: float, slots: int | None) -> None:
         """Let a resident serve, those who wait already first."""
         limits = [limit for limit in (resident.model.terms.limit, slots) if limit is not None]
@@ -451,14 +432,6 @@ class Scheduler:
         if limit_s is None or resident.closing is None or resident.phase is not ResidentPhase.READY:
             return math.inf
         return resident.closing_since + limit_s
-
-    def _least_useful(self) -> Resident | None:
-        idle = [
-            resident
-            for resident in self._books.residents.values()
-            if resident.takes_requests and resident.is_idle and not resident.model.pinned
-        ]
-        return min(idle, key=lambda each: each.used_at, default=None)
 
 
 def _may_yield_now(resident: Resident, now: float) -> bool:
