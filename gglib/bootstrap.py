@@ -277,6 +277,7 @@ class Composition:
                 max_wait_s=pool.max_wait_s,
                 max_drain_s=routing.max_drain_s,
                 min_size=pool.min_size,
+                finish_loads=routing.finish_loads,
             ),
             ttl_s=pool.ttl_s,
             ledger=ledger,
@@ -405,5 +406,6 @@ def _declaration(name: str, declared: DeclaredModel) -> Declaration:
             memory_bytes=declared.memory_bytes,
             engine=declared.engine,
             runner=declared.runner,
+            replicas=declared.replicas,
         ),
     )

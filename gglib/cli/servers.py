@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import anyio
@@ -195,8 +194,7 @@ async def _is_running(parts: Composition, record: ServerRecord) -> bool:
 async def _stop_in_gateway(gateway: Presence, wanted: str | None, force: bool) -> list[str]:
     stopped = []
     async with GatewayClient(gateway) as client:
-        names: Sequence[str] = [row["model"] for row in await client.running()]
-        for model in names:
+        for model in dict.fromkeys(row["model"] for row in await client.running()):
             if wanted in (None, model):
                 await client.unload(model, force=force)
                 stopped.append(model)

@@ -59,7 +59,8 @@ def sentences(model: str, story: dict[str, Any] | None) -> list[str]:
     if story is None:
         return [f"nobody has asked for {model} since the gateway started"]
     pinned = ", pinned" if story["pinned"] else ""
-    where = f"is {story['phase']}{pinned}" if story["phase"] else "is not in memory"
+    on = f" on {story['servers']} of {story['replicas']} servers" if story["replicas"] > 1 else ""
+    where = f"is {story['phase']}{on}{pinned}" if story["phase"] else "is not in memory"
     said = [f"{model} {where}: {story['in_flight']} in flight, {story['queued']} waiting"]
     if story["waited_s"] is not None:
         said.append(f"the next one has waited for {duration(story['waited_s'])}")

@@ -139,6 +139,11 @@ def _known_server_fields(_instance: Any, attribute: Any, value: Mapping[str, Any
             raise InvalidValue(attribute.name, name, expected)
 
 
+def _one_with_port(instance: ModelDefaults, attribute: Any, value: int) -> None:
+    if value > 1 and instance.server.get("port") is not None:
+        raise InvalidValue(attribute.name, value, "1 where `port` is set: two cannot share it")
+
+
 @attrs.frozen(kw_only=True)
 class ModelDefaults:
     """How a model's user wants it served. ``server`` overrides fields of ServerConfig."""
@@ -155,6 +160,8 @@ class ModelDefaults:
     memory_bytes: int | None = attrs.field(default=None, validator=at_least(1))
     engine: str | None = attrs.field(default=None, validator=text())
     runner: str | None = attrs.field(default=None, validator=text())
+    replicas: int = attrs.field(default=1, validator=[at_least(1, optional=False), _one_with_port])
+    """The most servers of it at once."""
 
 
 @attrs.frozen(kw_only=True)

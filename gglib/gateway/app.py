@@ -76,7 +76,12 @@ def _running_object(view: ResidentView) -> dict[str, Any]:
 
 
 def _states(router: Router) -> dict[int, str]:
-    return {view.model.id: str(view.phase) for view in router.residents()}
+    states: dict[int, str] = {}
+    for view in router.residents():
+        # Of a model with several servers, a ready one tells.
+        if states.get(view.model.id) != "ready":
+            states[view.model.id] = str(view.phase)
+    return states
 
 
 @get("/health", sync_to_thread=False)

@@ -95,6 +95,7 @@ async def _serve(
                 allowed_origins=settings.allowed_origins,
             ),
             limits=_limits(settings),
+            session_header=settings.session_header.lower().encode("ascii"),
             on_task_error=log_error,
         )
         server = GatewayServer(shared, pool, shutdown_timeout_s=settings.shutdown_timeout_s)

@@ -19,7 +19,16 @@ __all__ = ["declared_models"]
 T = TypeVar("T")
 
 _DEFAULTS = frozenset(
-    {"concurrency_limit", "engine", "memory_bytes", "pinned", "priority", "runner", "ttl_s"}
+    {
+        "concurrency_limit",
+        "engine",
+        "memory_bytes",
+        "pinned",
+        "priority",
+        "replicas",
+        "runner",
+        "ttl_s",
+    }
 )
 _KNOWN = frozenset({"path", "aliases"} | _DEFAULTS | SERVER_DEFAULT_FIELDS)
 _SERVER_PATHS = frozenset({"mmproj_path", "slot_save_path"})

@@ -32,6 +32,7 @@ __all__ = [
 ]
 
 _KEY = re.compile(r"[!-~]+")
+_HEADER = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]*")
 _seconds = number_at_least(0, optional=False, exclusive=True)
 
 
@@ -59,6 +60,11 @@ def _keys(_instance: Any, attribute: Any, value: Any) -> None:
     for key in value:
         if not isinstance(key, str) or not _KEY.fullmatch(key):
             raise InvalidValue(attribute.name, "…", expected)
+
+
+def _header(_instance: Any, attribute: Any, value: Any) -> None:
+    if not isinstance(value, str) or not _HEADER.fullmatch(value):
+        raise InvalidValue(attribute.name, value, "the name of an HTTP header, or empty")
 
 
 @attrs.frozen(kw_only=True)
@@ -98,6 +104,8 @@ class GatewaySettings:
     """Host names by which clients may call it, beside its own."""
     allowed_origins: tuple[str, ...] = attrs.field(default=(), converter=_tuple, validator=texts())
     """Origins of web pages that may call it."""
+    session_header: str = attrs.field(default="x-session-id", validator=_header)
+    """Which header names a request's session, which keeps to one server; empty: none does."""
 
 
 @attrs.frozen(kw_only=True)
@@ -140,6 +148,8 @@ class RoutingSettings:
         default=None, converter=_limit, validator=number_at_least(0)
     )
     """How long answers may go on after their server was to go; ``None`` = to their end."""
+    finish_loads: bool = attrs.field(default=False, validator=flag(optional=False))
+    """Whether a start goes on when the last one who waited for it has left."""
     budgets: Mapping[str, Any] = attrs.field(
         factory=dict, converter=_frozen, validator=_budgets, hash=False
     )
@@ -188,6 +198,7 @@ class DeclaredModel:
     pinned: bool = False
     priority: int = 0
     memory_bytes: int | None = None
+    replicas: int = 1
     server: Mapping[str, Any] = attrs.field(factory=dict, hash=False)
     """Fields of ``ServerConfig`` (those in ``SERVER_DEFAULT_FIELDS``), as plain data."""
 

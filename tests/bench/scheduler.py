@@ -26,12 +26,18 @@ WAITERS = 10_000
 EVENTS = 50_000
 
 
-def measure(name: str, planner: Planner) -> float:
+def measure(name: str, planner: Planner, *, replicas: int = 1) -> float:
     """Print and return the p99 of an event in seconds, with the queue kept full."""
     dice = random.Random(1)
     scheduler = Scheduler(planner, Policy(queue_limit=10**9, max_wait_s=5.0))
     models = [
-        ModelTerms(model_id=number, name=str(number), limit=4, memory={"gpu": 1 + number % 3})
+        ModelTerms(
+            model_id=number,
+            name=str(number),
+            limit=4,
+            memory={"gpu": 1 + number % 3},
+            replicas=replicas,
+        )
         for number in range(MODELS)
     ]
     now, ticket, took = 0.0, 0, []
@@ -106,6 +112,8 @@ def main() -> None:
         measure("exclusive", ExclusivePlanner()),
         measure("count(5)", CountPlanner(5)),
         measure("memory", MemoryPlanner({"gpu": 10})),
+        measure("replicas", CountPlanner(5), replicas=3),
+        measure("all there", CountPlanner(2 * MODELS), replicas=3),
     )
     fast = measure_fast_path()
     if p99 > 1e-3 or fast > 10e-6:

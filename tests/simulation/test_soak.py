@@ -3,48 +3,55 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from itertools import cycle
 
 import pytest
-from support.routing import DESKS, MODELS, Desk
+from support.routing import DESKS, MODELS, REPLICATED, Desk
+
+from gglib.services.routing.scheduler import ModelTerms
 
 
-def live(desk: Desk, dice: random.Random, events: int) -> None:
+def live(desk: Desk, models: Sequence[ModelTerms], dice: random.Random, events: int) -> None:
     """Have ``events`` random things happen, with more requests than the servers can take."""
     for _ in range(events):
         waiting, granted = desk.waiting, desk.granted
         servers = list(desk.phases.items())
         server, phase = dice.choice(servers) if servers else (0, "none")
-        model = desk.models[desk.model_of[server]] if servers else MODELS[0]
+        model = desk.models[desk.model_of[server]] if servers else models[0]
         match dice.choices(
             ("arrive", "finish", "server", "time", "leave", "die", "fail", "admin"),
             (40, 36, 12, 8, 3, 0.3, 0.4, 0.3),
         )[0]:
             case "arrive":
-                desk.arrive(dice.choice(MODELS), priority=dice.choice((None, None, None, -1)))
+                desk.arrive(
+                    dice.choice(models),
+                    priority=dice.choice((None, None, None, -1)),
+                    session=dice.choice((None, "s", "t")),
+                )
             case "finish" if granted:
                 desk.finish(dice.choice(list(granted)))
             case "server" if phase == "starting":
                 desk.ready(model, dice.choice((None, 1, 3)))
             case "server" if phase == "stopping":
-                desk.stopped(model)
+                desk.stopped(model, server)
             case "time":
                 desk.wait(dice.expovariate(2.0))
             case "leave" if waiting or granted:
                 desk.leave(dice.choice([*waiting, *granted]))
             case "die" if phase == "ready":
-                desk.die(model)
+                desk.die(model, server)
             case "fail" if phase == "starting":
                 desk.fail(model, out_of_memory=dice.random() < 0.5)
             case "admin":
                 act = dice.choice((desk.unload, desk.drain))
-                act(dice.choice(MODELS))
+                act(dice.choice(models))
 
 
 def check_life(kind: str, seed: int, events: int) -> None:
     """Live, then let everything come to its end."""
     desk = DESKS[kind](queue_limit=64, max_wait_s=4.0)
-    live(desk, random.Random(seed), events)
+    live(desk, (MODELS, REPLICATED)[seed % 2], random.Random(seed), events)
     desk.settle()
     assert not desk.waiting
     desk.shut_down()

@@ -187,12 +187,17 @@ async def open_socket_gateway(
     queue_limit: int = 256,
     more_models: tuple[str, ...] = (),
     planner: Planner | None = None,
+    replicas: int = 1,
+    session_header: bytes = b"",
 ) -> AsyncIterator[SocketGateway]:
-    """Serve models m, n and one (one request at a time) for the block; bugs fail the test."""
+    """Serve models m, n and one (one request at a time, on each of so many servers) for the block.
+
+    Bugs fail the test.
+    """
     upstream = ScriptedUpstream()
     serving = FakeServing(upstream)
     bugs: list[BaseException] = []
-    listed = [model(1, "m"), model(2, "n"), model(3, "one", concurrency_limit=1)]
+    listed = [model(1, "m"), model(2, "n"), model(3, "one", concurrency_limit=1, replicas=replicas)]
     listed += [model(number, name) for number, name in enumerate(more_models, 4)]
     models = ModelService(
         ListCatalog(listed),
@@ -217,6 +222,7 @@ async def open_socket_gateway(
                 models=models,
                 doors=Doors(admin_token="admin-token", api_keys=api_keys),
                 limits=limits or Limits(),
+                session_header=session_header,
                 on_task_error=bugs.append,
             )
             pool = Pool(

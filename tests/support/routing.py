@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import count
 from typing import Any
+
+import attrs
 
 from gglib.errors import GglibError, StartFailed
 from gglib.services.routing.planners import (
@@ -28,7 +30,7 @@ from gglib.services.routing.scheduler import (
     Stop,
 )
 
-__all__ = ["DESKS", "MODELS", "Desk", "terms"]
+__all__ = ["DESKS", "MODELS", "REPLICATED", "Desk", "terms"]
 
 
 def terms(number: int, name: str | None = None, **fields: object) -> ModelTerms:
@@ -44,10 +46,11 @@ class Desk:
         planner: Planner,
         *,
         places: int | None = None,
+        models: int | None = None,
         budgets: Mapping[str, int] | None = None,
         **policy: object,
     ) -> None:
-        """``places``, ``budgets``: what must never be exceeded."""
+        """``places`` for servers, different ``models``, ``budgets``: never exceeded."""
         self.scheduler = Scheduler(planner, Policy(**policy))  # type: ignore[arg-type]
         self.now = 100.0
         self.models: dict[int, ModelTerms] = {}
@@ -64,6 +67,8 @@ class Desk:
         self.cut: list[int] = []
         self.may_cut = False
         self._places = places
+        self._models_at_once = models
+        self._slots: dict[int, int | None] = {}
         self._budgets = budgets
         self._loads: set[int] = set()
         self._tickets = count(1)
@@ -98,6 +103,7 @@ class Desk:
         """Have the model's start succeed."""
         server = self.server(model, "starting")
         self.phases[server] = "ready"
+        self._slots[server] = slots
         self._do(self.scheduler.server_ready(server, self.now, slots=slots))
 
     def fail(self, model: ModelTerms, *, out_of_memory: bool = False) -> GglibError:
@@ -108,16 +114,16 @@ class Desk:
         self._do(self.scheduler.server_failed(server, error, self.now, out_of_memory=out_of_memory))
         return error
 
-    def die(self, model: ModelTerms) -> None:
-        """Have the model's server end by itself."""
-        server = self.server(model, "ready")
+    def die(self, model: ModelTerms, server: int | None = None) -> None:
+        """Have the model's server end by itself; of several, say which."""
+        server = self.server(model, "ready") if server is None else server
         del self.phases[server]
         self._do(self.scheduler.server_died(server, self.now))
         self._drop_leases(server)
 
-    def stopped(self, model: ModelTerms) -> None:
-        """Have the model's stop end."""
-        server = self.server(model, "stopping")
+    def stopped(self, model: ModelTerms, server: int | None = None) -> None:
+        """Have the model's stop end; of several, say which."""
+        server = self.server(model, "stopping") if server is None else server
         del self.phases[server]
         self._do(self.scheduler.server_stopped(server, self.now))
         self._drop_leases(server)
@@ -136,6 +142,18 @@ class Desk:
         """Have an administrator pin a model."""
         self.models[model.model_id] = model
         self._do(self.scheduler.set_pinned(model, pinned, self.now))
+
+    def take_over(self, model: ModelTerms, slots: int | None = None) -> bool:
+        """Have a server of the model be found running; whether it is taken over."""
+        taken = self.scheduler.take_over(model, self.now, slots=slots)
+        if taken is None:
+            return False
+        server, actions = taken
+        self.models[model.model_id] = model
+        self.model_of[server], self.phases[server] = model.model_id, "ready"
+        self._slots[server] = slots
+        self._do(actions)
+        return True
 
     def shut_down(self, **how: float) -> None:
         """Have everything end."""
@@ -171,7 +189,7 @@ class Desk:
                 if phase == "starting":
                     self.ready(model)
                 elif phase == "stopping":
-                    self.stopped(model)
+                    self.stopped(model, server)
             if self.granted:
                 self.finish(min(self.granted))
             elif not self.waiting and set(self.phases.values()) <= {"ready"}:
@@ -190,16 +208,17 @@ class Desk:
         ]
         return found
 
+    def servers(self, model: ModelTerms) -> dict[int, str]:
+        """Return the phases of the model's servers, by number."""
+        return {
+            server: phase
+            for server, phase in self.phases.items()
+            if self.model_of[server] == model.model_id
+        }
+
     def is_(self, model: ModelTerms) -> str | None:
-        """Return the phase of the model's server."""
-        return next(
-            (
-                phase
-                for server, phase in self.phases.items()
-                if self.model_of[server] == model.model_id
-            ),
-            None,
-        )
+        """Return the phase of the model's server, the oldest of several."""
+        return next(iter(self.servers(model).values()), None)
 
     def in_flight(self, server: int) -> int:
         """Return how many requests a server has."""
@@ -228,8 +247,8 @@ class Desk:
                         self.ended.add(ticket)
                         continue
                     self.granted[ticket] = server
-                    limit = self.models[self.model_of[server]].limit
-                    assert limit is None or self.in_flight(server) <= limit, "over its slots"
+                    for limit in (self.models[self.model_of[server]].limit, self._slots[server]):
+                        assert limit is None or self.in_flight(server) <= limit, "over its slots"
                 case Reject(ticket=ticket, error=error):
                     del self.waiting[ticket]
                     assert ticket not in self.ended, "ended twice"
@@ -238,14 +257,27 @@ class Desk:
 
     def _started(self, server: int, model: int) -> None:
         assert server not in self.model_of, "a number was used again"
-        assert all(self.model_of[other] != model for other in self.phases), "it has one already"
+        others = self.servers(self.models[model])
+        assert len(others) < self.models[model].replicas, "it has as many as it may have"
+        if others:
+            self._check_further(model, others)
         self.phases[server] = "starting"
         self.model_of[server] = model
         self.starts.append(model)
         assert self._places is None or len(self.phases) <= self._places, "too many at once"
+        models = {self.model_of[each] for each in self.phases}
+        assert self._models_at_once is None or len(models) <= self._models_at_once
         for device, budget in (self._budgets or {}).items():
             there = [self.models[self.model_of[each]] for each in self.phases]
             assert sum(each.memory.get(device, 0) for each in there) <= budget, "over the budget"
+
+    def _check_further(self, model: int, others: Mapping[int, str]) -> None:
+        """A further server: its model needs it, and nobody else gives or waits for a place."""
+        assert "starting" not in others.values(), "two start at once"
+        assert any(phase == "ready" for phase in others.values())
+        served = {self.model_of[server] for server in self.phases}
+        assert model in self.waiting.values(), "nobody waits for it"
+        assert all(each in served for each in self.waiting.values()), "another model goes first"
 
     def _drop_leases(self, server: int) -> None:
         for ticket in [ticket for ticket, at in self.granted.items() if at == server]:
@@ -259,6 +291,11 @@ MODELS = [
     terms(2, "b", memory={"gpu": 3}, limit=1, ttl_s=5),
     terms(3, "c", memory={"gpu": 5, "ram": 2}, priority=1),
     terms(4, "d", memory={"ram": 4}, limit=2, ttl_s=2),
+]
+#: The same, with several servers each; all but the third may become full.
+REPLICATED: Sequence[ModelTerms] = [
+    attrs.evolve(model, replicas=replicas)
+    for model, replicas in zip(MODELS, (2, 3, 2, 2), strict=True)
 ]
 BUDGETS = {"gpu": 8, "ram": 5}
 DESKS: dict[str, Any] = {
@@ -275,10 +312,10 @@ DESKS: dict[str, Any] = {
                 Group(name="p", members=("d",), exclusive=False, persistent=True),
             ]
         ),
-        places=3,
+        models=3,
         **policy,
     ),
     "matrix": lambda **policy: Desk(
-        MatrixPlanner([("a", "b"), ("b", "c", "d")], costs={"b": 3}), places=3, **policy
+        MatrixPlanner([("a", "b"), ("b", "c", "d")], costs={"b": 3}), models=3, **policy
     ),
 }

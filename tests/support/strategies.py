@@ -217,7 +217,7 @@ model_defaults = st.builds(
     memory_bytes=optional(positive),
     engine=optional(texts),
     runner=optional(texts),
-)
+) | st.builds(ModelDefaults, replicas=st.integers(1, 99), pinned=st.booleans())
 
 models = st.builds(
     Model,

@@ -83,6 +83,7 @@ def test_example_of_the_specification_is_understood(tmp_path: Path) -> None:
         aliases = ["a"]
         context_size = 8192
         concurrency_limit = 10
+        replicas = 2
         """,
     ).settings
     assert settings.gateway.port == 8081
@@ -95,7 +96,7 @@ def test_example_of_the_specification_is_understood(tmp_path: Path) -> None:
         ("a",),
     )
     assert alpha.server == {"context_size": 8192}
-    assert alpha.concurrency_limit == 10
+    assert (alpha.concurrency_limit, alpha.replicas) == (10, 2)
 
 
 LAYERS = [
@@ -397,6 +398,8 @@ BROKEN = {
     "gateway out of range": ("gateway.port = 70_000", 1, "gateway.port is 70000"),
     "truth as text": ("[gateway]\ninsecure = 'no'", 2, "expected true or false"),
     "list as text": ("[gateway]\nallowed_hosts = 'a'", 2, "expected a list of texts"),
+    "no header": ("[gateway]\nsession_header = 'x session'", 2, "session_header is 'x session'"),
+    "header of no text": ("[gateway]\nsession_header = 1", 2, "session_header is 1"),
     "no time": ("[gateway]\nsilence_timeout_s = false", 2, "silence_timeout_s is False"),
     "section that is no table": ("gateway = 1", 1, "gateway is 1; expected a table, [gateway]"),
     "engine that is no table": ("[engines]\nx = 'y'", 2, "engines.x is 'y'; expected a table"),
@@ -435,6 +438,12 @@ BROKEN = {
     ),
     "arguments as text": ("[models.a]\npath = 'a'\nextra_args = '-x'", 3, "expected a list"),
     "no requests at once": ("[models.a]\npath='a'\nconcurrency_limit = 0", 3, "_limit is 0"),
+    "no servers": ("[models.a]\npath = 'a'\nreplicas = 0", 3, "replicas is 0"),
+    "servers of one port": (
+        "[models.a]\npath = 'a'\nport = 9000\nreplicas = 2",
+        4,
+        "1 where `port` is set",
+    ),
     "mlock as text": ("[models.a]\npath = 'a'\nmlock = 'no'", 3, "expected true or false"),
     "key that has no effect yet": ("[models.a]\npath = 'a'\ntags = []", 3, "unknown key 'tags'"),
     "ttl as text": ("[models.a]\npath = 'a'\nttl_s = '9'", 3, "ttl_s is '9'"),

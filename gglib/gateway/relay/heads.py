@@ -99,6 +99,13 @@ class Head:
             for name, value in self.headers
         ]
 
+    def value_of(self, name: bytes) -> str | None:
+        """Return the value of a header that decides nothing else; of several, the first."""
+        for key, value in self.headers:
+            if key == name:
+                return value.decode("latin-1")
+        return None
+
     def is_again(self, raw: Headers) -> bool:
         """Whether ``raw`` are these headers but for the length, which is taken over."""
         at = self._length_at

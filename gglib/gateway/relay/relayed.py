@@ -70,8 +70,7 @@ class RelayTurn(Turn):
         self.keep_alive = keep_alive
         self._shared = connection.shared
         self._target = target
-        self._headers_sent_on = head.travelling
-        self._expects_continue = head.expects_continue
+        self._head = head
         self._request_id = head.request_id or connection.shared.request_ids.make()
         self._out: list[bytes] = []
 
@@ -104,7 +103,7 @@ class RelayTurn(Turn):
             self._refuse_now(*self._refusal)
         elif self.request_complete:
             self._begin()
-        elif self._expects_continue:
+        elif self._head.expects_continue:
             self.write(CONTINUE)
 
     def refuse(self, error: GglibError, status: int) -> None:
@@ -128,7 +127,9 @@ class RelayTurn(Turn):
             self.answer_error(error)
             return
         if resolved is not None:
-            lease = self._shared.router.try_lease(resolved.model)
+            model = resolved.model
+            session = self._session() if model.defaults.replicas > 1 else None
+            lease = self._shared.router.try_lease(model, session=session)
             if lease is not None:
                 self._send(lease)
                 return
@@ -138,7 +139,9 @@ class RelayTurn(Turn):
         assert self._requested is not None
         try:
             resolved = await self._shared.models.resolve(self._requested.model)
-            lease = await self._shared.router.acquire(resolved.model)
+            # A second attempt goes wherever there is room: its session's server has just failed.
+            session = None if self._attempt else self._session()
+            lease = await self._shared.router.acquire(resolved.model, session=session)
         except GglibError as error:
             self.answer_error(error)
             return
@@ -146,6 +149,10 @@ class RelayTurn(Turn):
             lease.release()
         else:
             self._send(lease)
+
+    def _session(self) -> str | None:
+        name = self._shared.session_header
+        return self._head.value_of(name) if name else None
 
     # Sending it on
 
@@ -185,7 +192,7 @@ class RelayTurn(Turn):
                 b"POST ",
                 self._target,
                 pool.request_head_tail,
-                self._headers_sent_on,
+                self._head.travelling,
                 b"x-request-id: ",
                 self._request_id,
                 b"\r\ncontent-length: %d\r\n\r\n" % length,

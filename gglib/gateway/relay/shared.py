@@ -43,6 +43,8 @@ class RelayShared:
     models: ModelService
     doors: Doors
     limits: Limits
+    session_header: bytes = b""
+    """In lower case: what names the session of a request; empty = nothing does."""
     pools: UpstreamPools = attrs.field(factory=UpstreamPools)
     request_ids: RequestIds = attrs.field(factory=RequestIds)
     on_task_error: Callable[[BaseException], None]

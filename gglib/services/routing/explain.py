@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from gglib.services.routing.state import Closing, ModelState, NoteKind, ResidentPhase
+from gglib.services.routing.state import Closing, ModelState, NoteKind, Resident, ResidentPhase
 
 __all__ = ["Event", "Explanation", "explain"]
 
@@ -25,7 +25,10 @@ class Explanation:
 
     model: str
     phase: ResidentPhase | None
-    """``None``: it has no server."""
+    """Of its servers, the one that is best off; ``None``: it has none."""
+    servers: int
+    replicas: int
+    """The most servers that it may have."""
     pinned: bool
     in_flight: int
     queued: int
@@ -36,11 +39,11 @@ class Explanation:
     blocked_until_s: float | None
     """When those stop taking requests for its sake, if they are at work until then."""
     closing: Closing | None
-    """Why it takes no more requests."""
+    """Why it takes no more requests; ``None`` while one of its servers does."""
     claimed_by: str | None
-    """The model that will get its place."""
+    """The model that will get the place of one of its servers."""
     yields_in_s: float | None
-    """When it stops taking requests for that one's sake."""
+    """When that one stops taking requests for that model's sake."""
     expected_load_s: float
     events: tuple[Event, ...]
     """The latest, the oldest first."""
@@ -48,23 +51,36 @@ class Explanation:
 
 def explain(model: ModelState, now: float) -> Explanation:
     """Return the story of ``model``."""
-    resident = model.resident
+    residents = sorted(model.residents, key=_well_off)
+    best = residents[0] if residents else None
     head = model.line.head()
-    claim_due_at = resident.claim_due_at if resident is not None else None
+    claimed = next((each for each in residents if each.claim_due_at is not None), None)
+    yields_at = claimed.claim_due_at if claimed is not None else None
     return Explanation(
         model=model.terms.name,
-        phase=resident.phase if resident is not None else None,
+        phase=best.phase if best is not None else None,
+        servers=len(residents),
+        replicas=model.terms.replicas,
         pinned=model.pinned,
-        in_flight=resident.in_flight if resident is not None else 0,
+        in_flight=sum(each.in_flight for each in residents),
         queued=model.line.count,
         waited_s=now - head.arrived if head is not None else None,
         blocked_by=model.blocked_by,
         blocked_until_s=model.due_at - now if model.due_at is not None else None,
-        closing=resident.closing if resident is not None else None,
-        claimed_by=resident.claimant if resident is not None else None,
-        yields_in_s=claim_due_at - now if claim_due_at is not None else None,
+        closing=best.closing if best is not None else None,
+        claimed_by=claimed.claimant if claimed is not None else None,
+        yields_in_s=yields_at - now if yields_at is not None else None,
         expected_load_s=model.expected_load_s,
         events=tuple(
             Event(what=note.kind, ago_s=now - note.at, because=note.because) for note in model.notes
         ),
+    )
+
+
+def _well_off(resident: Resident) -> tuple[bool, bool, bool]:
+    """Sort those that take requests first, then those that are ready, then those that will be."""
+    return (
+        not resident.takes_requests,
+        resident.phase is not ResidentPhase.READY,
+        resident.phase is not ResidentPhase.STARTING,
     )

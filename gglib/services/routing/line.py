@@ -23,6 +23,8 @@ class Waiter:
     arrived: float
     loads_only: bool = False
     """Wants the model ready, and sends it nothing."""
+    session: str | None = None
+    """What it belongs to, if it says so."""
 
 
 class Line:

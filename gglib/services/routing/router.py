@@ -119,26 +119,33 @@ class Router:
 
     # Leases
 
-    def try_lease(self, model: Model) -> Lease | None:
-        """Return a lease if the model's server is ready and nobody is ahead; never waits."""
+    def try_lease(self, model: Model, *, session: str | None = None) -> Lease | None:
+        """Return a lease if a server of the model is free and nobody is ahead; never waits."""
         known = self._known.get(model.id)
         if known is None or known[0] is not model:
             return None
         ticket = next(self._tickets)
-        if not self._scheduler.try_grant(ticket, known[1], self._clock.monotonic()):
+        now = self._clock.monotonic()
+        number = self._scheduler.try_grant(ticket, known[1], now, session=session)
+        if number is None:
             return None
-        return Lease(self, ticket, self._server_of(model.id))
+        server = self._slots[number].server
+        assert server is not None
+        return Lease(self, ticket, server)
 
     async def acquire(
         self,
         model: Model,
         *,
         priority: int | None = None,
+        session: str | None = None,
         on_position: Callable[[int], None] | None = None,
     ) -> Lease:
         """Return a lease, as soon as it is this request's turn; starts the model if need be.
 
-        ``priority``: instead of the model's. ``on_position`` is told how many stand before it,
+        ``priority``: instead of the model's. ``session``: what the request belongs to; of a
+        model's servers it goes to the one that this used last, if that has room, else to the
+        least busy one. ``on_position`` is told how many stand before it,
         when that changes, at most four times a second; it must not raise. Cancelling forgets
         the request at once.
 
@@ -148,7 +155,7 @@ class Router:
             DoesNotFit, NoRoom: there is no place for the model, whoever goes.
             GglibError: the start that it waited for failed, and why.
         """
-        ticket, server = await self._wait(model, priority, on_position, loads_only=False)
+        ticket, server = await self._wait(model, priority, on_position, session=session)
         return Lease(self, ticket, server)
 
     @asynccontextmanager
@@ -161,7 +168,7 @@ class Router:
             lease.release()
 
     async def load(self, model: Model) -> RunningServer:
-        """Return the model's server when it is ready; starts it if need be.
+        """Return a server of the model when it is ready; starts one if need be.
 
         Takes none of the server's slots. A start that failed a moment ago is tried again.
 
@@ -249,7 +256,7 @@ class Router:
     async def take_over(self, server: RunningServer) -> bool:
         """Make a server that is ready already a resident, as if it had been started here.
 
-        Returns whether it is: not if its model has a server, or the router shuts down.
+        Returns whether it is: not if its model has as many as it may, or the router shuts down.
         """
         terms = await self._terms(server.model)
         now = self._clock.monotonic()
@@ -264,19 +271,19 @@ class Router:
         return True
 
     def unload(self, model: Model, *, cut: bool = False) -> bool:
-        """Let the model go when nothing is in flight (``cut``: at once).
+        """Let the model's servers go when nothing is in flight (``cut``: at once).
 
         Returns whether it was resident. Does not wait for its end.
         """
-        slot = self._slot_of(model.id)
+        slots = self._slots_of(model)
         self._carry_out(self._scheduler.unload(model.id, self._clock.monotonic(), cut=cut))
-        return slot is not None
+        return bool(slots)
 
     def drain(self, model: Model) -> bool:
         """Let the model go when all who wait for it now are served. As ``unload`` otherwise."""
-        slot = self._slot_of(model.id)
+        slots = self._slots_of(model)
         self._carry_out(self._scheduler.drain(model.id, self._clock.monotonic()))
-        return slot is not None
+        return bool(slots)
 
     async def set_pinned(self, model: Model, pinned: bool) -> None:
         """Keep the model in memory once it is there, or no longer; until the router ends."""
@@ -284,9 +291,8 @@ class Router:
         self._carry_out(self._scheduler.set_pinned(terms, pinned, self._clock.monotonic()))
 
     async def wait_unloaded(self, model: Model) -> None:
-        """Return when the model's present server, if any, is gone."""
-        slot = self._slot_of(model.id)
-        if slot is not None:
+        """Return when the servers that the model has now are gone."""
+        for slot in self._slots_of(model):
             await slot.ended.wait()
 
     def recycle(self, server: RunningServer) -> None:
@@ -360,7 +366,8 @@ class Router:
         priority: int | None,
         on_position: Callable[[int], None] | None,
         *,
-        loads_only: bool,
+        session: str | None = None,
+        loads_only: bool = False,
     ) -> tuple[int, RunningServer]:
         terms = await self._terms(model)
         ticket = next(self._tickets)
@@ -371,6 +378,7 @@ class Router:
                 terms,
                 self._clock.monotonic(),
                 priority=priority,
+                session=session,
                 loads_only=loads_only,
             )
         )
@@ -405,17 +413,8 @@ class Router:
         self._known[model.id] = (model, terms)
         return terms
 
-    def _slot_of(self, model_id: int) -> _Slot | None:
-        state = self._scheduler.state(model_id)
-        if state is None or state.resident is None:
-            return None
-        return self._slots[state.resident.server]
-
-    def _server_of(self, model_id: int) -> RunningServer:
-        slot = self._slot_of(model_id)
-        assert slot is not None
-        assert slot.server is not None
-        return slot.server
+    def _slots_of(self, model: Model) -> list[_Slot]:
+        return [slot for slot in self._slots.values() if slot.model.id == model.id]
 
     # Actions
 

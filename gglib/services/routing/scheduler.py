@@ -12,6 +12,9 @@ it is decided:
   (the gate): no swap is wasted, and ABCABC becomes AABBCC.
 - Higher priority goes first, then age. A higher one does not wait for a lower one's patience,
   and a lower one waits for as long as there are higher ones.
+- A model may have several servers, and one line for all. A further one starts when somebody
+  waits and those it has are full, if it fits beside what is there and no other model waits for a
+  place. Places, claims and idleness are each server's own.
 - Every ticket ends exactly once: by a rejection, by ``request_gone``, or by a grant and then
   ``request_finished``.
 """
@@ -22,10 +25,12 @@ import math
 from collections.abc import Iterator
 from itertools import count
 
-from gglib.errors import BreakerOpen, GglibError, QueueFull, ShuttingDown, Unloaded
+from gglib.errors import GglibError, ShuttingDown, Unloaded
 from gglib.services.routing.actions import Action, Grant, Reject, Start, Stop
+from gglib.services.routing.books import Books
 from gglib.services.routing.line import Waiter
 from gglib.services.routing.planners import Planner
+from gglib.services.routing.refusals import refusal_of
 from gglib.services.routing.state import (
     Closing,
     ModelState,
@@ -51,8 +56,6 @@ __all__ = [
 ]
 
 _BREAKER_MAX_S = 60.0
-#: The official SDK does not wait longer before it tries again.
-_RETRY_MAX_S = 120.0
 #: A server that ran this long was no crash at the start.
 _STABLE_S = 10.0
 
@@ -60,11 +63,12 @@ _STABLE_S = 10.0
 class Scheduler:
     """Decides. Every method returns the actions that follow; none waits."""
 
-    __slots__ = ("_arrivals", "_models", "_places", "_policy", "_shut", "_shut_at")
+    __slots__ = ("_arrivals", "_books", "_models", "_places", "_policy", "_shut", "_shut_at")
 
     def __init__(self, planner: Planner, policy: Policy | None = None) -> None:
         self._policy = policy or Policy()
-        self._places = Swapping(planner, self._policy)
+        self._books = Books()
+        self._places = Swapping(self._books, planner, self._policy)
         self._models: dict[int, ModelState] = {}
         self._arrivals = count()
         self._shut = False
@@ -75,16 +79,16 @@ class Scheduler:
     @property
     def residents(self) -> list[Resident]:
         """What has memory, is getting it, or is giving it back; the oldest first. Read only."""
-        return list(self._places.residents.values())
+        return list(self._books.residents.values())
 
     def resident(self, server: int) -> Resident | None:
         """Return the resident with that number. Read only."""
-        return self._places.residents.get(server)
+        return self._books.residents.get(server)
 
     @property
     def is_idle(self) -> bool:
         """Whether nothing is resident and nobody waits."""
-        return not self._places.residents and not self._places.waiters
+        return not self._books.residents and not self._books.waiters
 
     def state(self, model_id: int) -> ModelState | None:
         """Return what is known of a model that was asked for. Read only."""
@@ -97,7 +101,7 @@ class Scheduler:
 
     def queue(self) -> Iterator[Waiter]:
         """Yield all who wait, in the order in which they stand now."""
-        lines = {id(model): model.line for _, model in self._places.waiters.values()}
+        lines = {id(model): model.line for _, model in self._books.waiters.values()}
         waiting = [waiter for line in lines.values() for waiter in line]
         best = {waiter.model_id: (-waiter.priority, waiter.number) for waiter in reversed(waiting)}
         yield from sorted(
@@ -107,14 +111,14 @@ class Scheduler:
     def next_deadline(self) -> float | None:
         """Return when ``time_passed`` must be called at the latest, if nothing happens before."""
         deadline = min(self._places.due_at, self._shut_at)
-        for resident in self._places.residents.values():
+        for resident in self._books.residents.values():
             deadline = min(deadline, self.expires_at(resident), self._cut_at(resident))
         return None if deadline == math.inf else deadline
 
     @property
     def tally(self) -> Tally:
         """What has happened so far, counted. Read only."""
-        return self._places.tally
+        return self._books.tally
 
     def expires_at(self, resident: Resident) -> float:
         """Return when a resident goes for idleness, if nobody uses it; infinity = never."""
@@ -129,33 +133,23 @@ class Scheduler:
     # Requests
 
     def try_grant(
-        self, ticket: int, terms: ModelTerms, now: float, priority: int | None = None
-    ) -> bool:
-        """Grant a request that arrives now if it may go straight to its model's server.
+        self,
+        ticket: int,
+        terms: ModelTerms,
+        now: float,
+        priority: int | None = None,
+        session: str | None = None,
+    ) -> int | None:
+        """Grant a request that arrives now if it may go straight to a server of its model.
 
-        It is then in flight; nothing else follows.
+        Returns the server's number: the request is then in flight there; nothing else follows.
         """
         model = self._models.get(terms.model_id)
-        if model is None:
-            return False
-        resident = model.resident
+        if model is None or model.line.count:
+            return None
         if priority is None:
             priority = terms.priority
-        if (
-            resident is None
-            or not resident.takes_requests
-            or model.line.count
-            or (resident.capacity is not None and resident.in_flight >= resident.capacity)
-            or (
-                resident.claim_due_at is not None
-                and resident.claim_due_at <= now
-                and resident.claim_priority >= priority
-            )
-        ):
-            return False
-        self._places.tally.hits += 1
-        self._places.occupy(resident, ticket, priority, now)
-        return True
+        return self._books.try_occupy(model, ticket, priority, now, session)
 
     def request_arrived(
         self,
@@ -164,62 +158,64 @@ class Scheduler:
         now: float,
         *,
         priority: int | None = None,
+        session: str | None = None,
         loads_only: bool = False,
     ) -> list[Action]:
         """Take a request for a model.
 
+        ``session``: goes to the server that its session used last, if that has room.
         ``loads_only``: it wants the model ready, as an administrator does. Neither a full
         queue nor a start that failed a moment ago holds it up, and its grant is its end.
         """
         if self._shut:
             return [Reject(ticket, ShuttingDown())]
         model = self._known(terms)
-        resident = model.resident
         rank = terms.priority if priority is None else priority
         if loads_only:
             model.refused_until = model.not_before = 0.0
-        elif self.try_grant(ticket, terms, now, rank):
-            assert resident is not None
-            return [Grant(ticket, resident.server)]
-        elif (refusal := self._refusal(model, now)) is not None:
+        elif (server := self.try_grant(ticket, terms, now, rank, session)) is not None:
+            return [Grant(ticket, server)]
+        elif (refusal := refusal_of(model, self._books, self._policy, now)) is not None:
             return [Reject(ticket, refusal)]
         if not loads_only:
-            tally = self._places.tally
-            if resident is not None and resident.takes_requests:
+            tally = self._books.tally
+            if any(each.takes_requests for each in model.residents):
                 tally.hits += 1
             else:
                 tally.misses += 1
         before = model.line.head()
         number = next(self._arrivals)
-        self._places.wait(Waiter(ticket, terms.model_id, rank, number, now, loads_only), model)
-        if resident is not None:
-            self._places.serve(resident, now)
+        waiter = Waiter(ticket, terms.model_id, rank, number, now, loads_only, session)
+        self._books.wait(waiter, model)
+        if model.residents:
+            self._books.serve(model, now)
+            self._places.grow(model, now)
         elif loads_only or before is None or rank > before.priority:
             self._places.advance(now)
         return self._taken()
 
     def request_gone(self, ticket: int, now: float) -> list[Action]:
         """Forget a request whose client has left, wherever it stands."""
-        found = self._places.waiters.get(ticket)
+        found = self._books.waiters.get(ticket)
         if found is None:
             return self.request_finished(ticket, now)
         waiter, model = found
         was_head = model.line.head() is waiter
-        self._places.forget(waiter, model)
-        resident = model.resident
-        if resident is not None and resident.phase is ResidentPhase.STARTING and not model.line:
+        self._books.forget(waiter, model)
+        starting = model.starting
+        if starting is not None and not model.line and not self._policy.finish_loads:
             # Nobody waits for it any more: the load would only keep others waiting.
             model.note(now, NoteKind.CALLED_OFF)
-            self._places.stop(resident, now)
-        if resident is not None and resident.phase is ResidentPhase.READY:
-            self._after_change(resident, now)
+            self._books.stop(starting, now)
+        if any(each.phase is ResidentPhase.READY for each in model.residents):
+            self._after_change(model, now)
         elif was_head:
             self._places.advance(now)
         return self._taken()
 
     def request_finished(self, ticket: int, now: float) -> list[Action]:
         """Count a granted request as done. Tickets that are not in flight are ignored."""
-        found = self._places.leases.pop(ticket, None)
+        found = self._books.leases.pop(ticket, None)
         if found is None:
             return []
         resident, priority = found
@@ -230,9 +226,9 @@ class Scheduler:
         if resident.phase is not ResidentPhase.READY:
             return []
         resident.used_at = now
-        if not self._places.wanted and not resident.model.line and resident.closing is None:
+        if not self._books.wanted and not resident.model.line and resident.closing is None:
             return []
-        self._after_change(resident, now, level_fell=not left)
+        self._after_change(resident.model, now, level_fell=not left)
         return self._taken()
 
     # Servers
@@ -243,7 +239,7 @@ class Scheduler:
         if resident is None:
             return []
         model = resident.model
-        self._places.tally.loads += 1
+        self._books.tally.loads += 1
         model.load_s = now - resident.started_at
         model.failures = 0
         model.refused_until = 0.0
@@ -255,20 +251,21 @@ class Scheduler:
     def server_failed(
         self, server: int, error: GglibError, now: float, *, out_of_memory: bool = False
     ) -> list[Action]:
-        """A start failed: so do all who waited for it.
+        """A start failed: so do all who waited for it, if their model has no other server.
 
-        One that failed for want of memory is tried once more, if an idle server can go for it.
+        One that failed for want of memory is tried once more, if an idle server can go for it;
+        but nobody goes for a further server of a model.
         """
-        resident = self._places.residents.get(server)
+        resident = self._books.residents.get(server)
         if resident is None:
             return []
         if resident.phase is not ResidentPhase.STARTING:
             return self.server_stopped(server, now)
-        self._places.tally.failures += 1
+        self._books.tally.failures += 1
         model = resident.model
-        self._places.leave(resident)
+        self._books.leave(resident)
         model.note(now, NoteKind.FAILED, str(error))
-        spare = self._least_useful() if out_of_memory and not model.retried else None
+        spare = self._books.least_useful() if out_of_memory and not model.retried else None
         if spare is not None and model.is_wanted:
             model.retried = True
             self._places.make_room(model, spare, now)
@@ -277,20 +274,21 @@ class Scheduler:
             model.failures += 1
             model.failure = error
             model.refused_until = now + min(_BREAKER_MAX_S, 2.0 ** min(model.failures - 1, 10))
-            self._places.reject_all(model, error)
+            if not model.residents:
+                self._books.reject_all(model, error)
         self._places.advance(now)
         return self._taken()
 
     def server_died(self, server: int, now: float) -> list[Action]:
-        """A ready server is gone. Its waiters get a new one; what was in flight knows already."""
-        resident = self._places.residents.get(server)
+        """A ready server is gone. Those who wait get another; what was in flight knows already."""
+        resident = self._books.residents.get(server)
         if resident is None:
             return []
         if resident.phase is ResidentPhase.STOPPING:
             return self.server_stopped(server, now)
         _count_crash(resident, now)
         resident.closing = None
-        self._places.leave(resident)
+        self._books.leave(resident)
         resident.model.note(now, NoteKind.DIED)
         self._places.advance(now)
         return self._taken()
@@ -306,7 +304,7 @@ class Scheduler:
         _count_crash(resident, now)
         resident.model.note(now, NoteKind.UNHEALTHY)
         resident.closing = Closing.UNHEALTHY
-        self._places.stop(resident, now)
+        self._books.stop(resident, now)
         return self._taken()
 
     def server_stopped(self, server: int, now: float) -> list[Action]:
@@ -316,7 +314,7 @@ class Scheduler:
             return []
         if resident.ready_at:
             resident.model.stop_s = now - resident.stopping_since
-        self._places.leave(resident)
+        self._books.leave(resident)
         self._places.advance(now)
         return self._taken()
 
@@ -325,13 +323,13 @@ class Scheduler:
     ) -> tuple[int, list[Action]] | None:
         """Make a server that runs already a resident: its number, and what follows.
 
-        ``None``: its model has a server, or the scheduler shuts down.
+        ``None``: its model has as many as it may have, or the scheduler shuts down.
         """
         model = self._known(terms)
-        if model.resident is not None or self._shut:
+        if len(model.residents) >= terms.replicas or self._shut:
             return None
-        self._places.call_off(model)
-        resident = self._places.enter(model, now)
+        self._books.call_off(model)
+        resident = self._books.enter(model, now)
         model.note(now, NoteKind.TAKEN_OVER)
         self._open(resident, now, slots)
         return resident.server, self._taken()
@@ -339,26 +337,29 @@ class Scheduler:
     # What an administrator asks for
 
     def unload(self, model_id: int, now: float, *, cut: bool = False) -> list[Action]:
-        """Let a model go; its waiters get an error. ``cut``: what is in flight is not waited for.
+        """Let a model go, all its servers; its waiters get an error.
+
+        ``cut``: what is in flight is not waited for.
 
         A later request starts it again.
         """
         model = self._models.get(model_id)
         if model is None:
             return []
-        resident = model.resident
-        self._places.reject_all(model, Unloaded(model.terms.name))
-        if resident is not None and resident.phase is not ResidentPhase.STOPPING:
+        self._books.reject_all(model, Unloaded(model.terms.name))
+        present = [each for each in model.residents if each.phase is not ResidentPhase.STOPPING]
+        if present:
             model.note(now, NoteKind.UNLOADED)
-            self._places.close(resident, Closing.UNLOAD, now)
+        for resident in present:
+            self._books.close(resident, Closing.UNLOAD, now)
             if cut:
-                self._places.stop(resident, now)
+                self._books.stop(resident, now)
         self._places.advance(now)
         return self._taken()
 
     def unload_all(self, now: float, *, cut: bool = False) -> list[Action]:
         """Let every model go."""
-        models = [model for model in self._models.values() if model.resident or model.line]
+        models = [model for model in self._models.values() if model.residents or model.line]
         return [
             action for model in models for action in self.unload(model.terms.model_id, now, cut=cut)
         ]
@@ -366,13 +367,19 @@ class Scheduler:
     def drain(self, model_id: int, now: float) -> list[Action]:
         """Let a model go when all who wait for it now are served. Later ones start it again."""
         model = self._models.get(model_id)
-        resident = model.resident if model is not None else None
-        if resident is None or resident.phase is not ResidentPhase.READY:
+        if model is None:
             return []
-        resident.gate = next(self._arrivals)
-        resident.model.note(now, NoteKind.UNLOADED)
-        self._places.close(resident, Closing.DRAIN, now)
-        self._places.serve(resident, now)
+        ready = [each for each in model.residents if each.phase is ResidentPhase.READY]
+        if not ready:
+            return []
+        gate = next(self._arrivals)
+        model.note(now, NoteKind.UNLOADED)
+        for resident in ready:
+            resident.gate = gate
+            self._books.close(resident, Closing.DRAIN, now)
+        if model.starting is not None:
+            self._books.stop(model.starting, now)
+        self._books.serve(model, now)
         self._places.advance(now)
         return self._taken()
 
@@ -390,11 +397,11 @@ class Scheduler:
         """Pin a model, or let it go the way of all models."""
         model = self._known(terms)
         model.pinned = pinned
-        resident = model.resident
-        if pinned and resident is not None and resident.closing is Closing.SWAP:
-            for other in list(self._places.wanted.values()):
-                if other.swap is resident.swap:
-                    self._places.call_off(other)
+        if pinned:
+            made_for = [each.swap for each in model.residents if each.closing is Closing.SWAP]
+            for other in list(self._books.wanted.values()):
+                if other.swap is not None and other.swap in made_for:
+                    self._books.call_off(other)
         self._places.advance(now)
         return self._taken()
 
@@ -409,12 +416,12 @@ class Scheduler:
 
     def time_passed(self, now: float) -> list[Action]:
         """Do what has become due."""
-        for resident in list(self._places.residents.values()):
+        for resident in list(self._books.residents.values()):
             if self._shut_at <= now or self._cut_at(resident) <= now:
-                self._places.stop(resident, now)
+                self._books.stop(resident, now)
             elif self.expires_at(resident) <= now:
                 resident.model.note(now, NoteKind.EXPIRED)
-                self._places.close(resident, Closing.EXPIRED, now)
+                self._books.close(resident, Closing.EXPIRED, now)
         if self._shut_at <= now:
             self._shut_at = math.inf
         if self._places.due_at <= now:
@@ -434,30 +441,12 @@ class Scheduler:
         return model
 
     def _taken(self) -> list[Action]:
-        actions, self._places.actions = self._places.actions, []
+        actions, self._books.actions = self._books.actions, []
         return actions
 
     def _at(self, server: int, phase: ResidentPhase) -> Resident | None:
-        resident = self._places.residents.get(server)
+        resident = self._books.residents.get(server)
         return resident if resident is not None and resident.phase is phase else None
-
-    def _refusal(self, model: ModelState, now: float) -> GglibError | None:
-        if model.resident is None and now < model.refused_until:
-            return BreakerOpen(model.terms.name, str(model.failure), model.refused_until - now)
-        limit = self._policy.queue_limit
-        if len(self._places.waiters) >= limit:
-            return QueueFull(model.terms.name, limit, self._place_free_in_s(now))
-        return None
-
-    def _place_free_in_s(self, now: float) -> float:
-        """Return when somebody is expected to leave the queue."""
-        loads = [
-            resident.model.expected_load_s - (now - resident.started_at)
-            for resident in self._places.residents.values()
-            if resident.phase is ResidentPhase.STARTING
-        ]
-        expected_s = min(loads) if loads else self._places.grant_every_s
-        return min(_RETRY_MAX_S, max(1.0, expected_s))
 
     def _open(self, resident: Resident, now: float, slots: int | None) -> None:
         """Let a resident serve, those who wait already first."""
@@ -466,29 +455,26 @@ class Scheduler:
         resident.capacity = min(limits, default=None)
         resident.ready_at = resident.used_at = now
         resident.gate = next(self._arrivals)
-        self._places.serve(resident, now)
-        if self._places.wanted:
+        self._books.serve(resident.model, now)
+        if self._books.wanted:
             self._places.advance(now)
+        else:
+            self._places.grow(resident.model, now)
 
-    def _after_change(self, resident: Resident, now: float, *, level_fell: bool = False) -> None:
-        """Something about a ready resident's requests has changed: grant, stop, or pass it on."""
-        places = self._places
-        places.serve(resident, now)
-        places.stop_if_drained(resident, now)
-        claim_due = (
-            resident.claim_due_at is not None
-            and resident.claim_due_at <= now
-            and not resident.gate_holds(resident.claim_priority)
-        )
-        if places.wanted and (not resident.in_flight or level_fell or claim_due):
-            places.advance(now)
+    def _after_change(self, model: ModelState, now: float, *, level_fell: bool = False) -> None:
+        """Something about the requests of ready servers has changed: grant, stop, or pass it on."""
+        self._books.serve(model, now)
+        if self._books.wanted and (
+            level_fell or any(_may_yield_now(each, now) for each in model.residents)
+        ):
+            self._places.advance(now)
 
     def _is_kept(self, resident: Resident) -> bool:
         """Whether a resident is among those that outlive their idle time."""
         fresher = sum(
             each.takes_requests
             and (each.used_at, each.server) > (resident.used_at, resident.server)
-            for each in self._places.residents.values()
+            for each in self._books.residents.values()
         )
         return fresher < self._policy.min_size
 
@@ -498,14 +484,6 @@ class Scheduler:
             return math.inf
         return resident.closing_since + limit_s
 
-    def _least_useful(self) -> Resident | None:
-        idle = [
-            resident
-            for resident in self._places.residents.values()
-            if resident.takes_requests and resident.is_idle and not resident.model.pinned
-        ]
-        return min(idle, key=lambda each: each.used_at, default=None)
-
 
 def _count_crash(resident: Resident, now: float) -> None:
     """Count one more server that ended by itself; from the second in a row on, wait before more."""
@@ -513,3 +491,12 @@ def _count_crash(resident: Resident, now: float) -> None:
     model.crashes = 1 if now - resident.ready_at >= _STABLE_S else model.crashes + 1
     if model.crashes > 1:
         model.not_before = now + min(_BREAKER_MAX_S, 2.0 ** min(model.crashes - 2, 10))
+
+
+def _may_yield_now(resident: Resident, now: float) -> bool:
+    """Whether a server has nothing more to do, or has done what it had to before it yields."""
+    return not resident.in_flight or (
+        resident.claim_due_at is not None
+        and resident.claim_due_at <= now
+        and not resident.gate_holds(resident.claim_priority)
+    )

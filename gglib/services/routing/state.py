@@ -8,7 +8,7 @@ from enum import StrEnum
 import attrs
 
 from gglib.errors import GglibError
-from gglib.services.routing.line import Line
+from gglib.services.routing.line import Line, Waiter
 from gglib.services.routing.terms import ModelTerms
 
 __all__ = [
@@ -105,8 +105,18 @@ class Resident:
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing is in flight and nobody waits for it."""
+        """Whether nothing is in flight and nobody waits for its model."""
         return not self.in_flight and not self.model.line
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it has as many requests as it can serve."""
+        return self.capacity is not None and self.in_flight >= self.capacity
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether it is on its way out."""
+        return self.closing is not None or self.phase is ResidentPhase.STOPPING
 
     @property
     def takes_requests(self) -> bool:
@@ -118,6 +128,37 @@ class Resident:
         head = self.model.line.head()
         waiting = () if head is None else (head.priority,)
         return max((*self.levels, *waiting), default=None)
+
+    def admits(self, priority: int, now: float) -> bool:
+        """Whether it may take a request that arrives now and finds nobody ahead."""
+        return (
+            self.phase is ResidentPhase.READY
+            and self.closing is None
+            and (self.capacity is None or self.in_flight < self.capacity)
+            and (
+                self.claim_due_at is None
+                or self.claim_due_at > now
+                or self.claim_priority < priority
+            )
+        )
+
+    def next_in_line(self) -> Waiter | None:
+        """Return who is next of those that it still serves, room or not."""
+        if self.closing is None:
+            return self.model.line.head()
+        if self.closing is Closing.DRAIN:
+            return self.model.line.head_up_to(self.gate)
+        return None
+
+    def may_take(self, waiter: Waiter, now: float) -> bool:
+        """Whether it may take that one, which is next."""
+        if self.is_full and not waiter.loads_only:
+            return False
+        if self.claim_due_at is None or self.claim_due_at > now:
+            return True
+        if self.claim_priority == waiter.priority:
+            return waiter.number <= self.gate
+        return self.claim_priority < waiter.priority
 
     def gate_holds(self, priority: int) -> bool:
         """Whether somebody of that priority waits who was there when it became ready."""
@@ -139,7 +180,8 @@ class ModelState:
     terms: ModelTerms
     pinned: bool = False
     line: Line = attrs.Factory(Line)
-    resident: Resident | None = None
+    residents: list[Resident] = attrs.Factory(list)
+    """Its servers, the oldest first."""
     swap: Swap | None = None
     """The place that is being made for it."""
     due_at: float | None = None
@@ -161,7 +203,28 @@ class ModelState:
     @property
     def is_wanted(self) -> bool:
         """Whether somebody waits, and no server of it is there or on its way."""
-        return self.resident is None and bool(self.line)
+        return not self.residents and bool(self.line)
+
+    @property
+    def wants_more(self) -> bool:
+        """Whether somebody waits because every server it has is full, and it may have another.
+
+        One that starts, or that holds back for another model, is waited for.
+        """
+        if len(self.residents) >= self.terms.replicas or not self.line:
+            return False
+        at_work = [each for each in self.residents if not each.is_leaving]
+        return bool(at_work) and all(
+            each.phase is ResidentPhase.READY and each.is_full for each in at_work
+        )
+
+    @property
+    def starting(self) -> Resident | None:
+        """The server of it that starts: there is never more than one."""
+        for resident in self.residents:
+            if resident.phase is ResidentPhase.STARTING:
+                return resident
+        return None
 
     @property
     def expected_load_s(self) -> float:

@@ -1,18 +1,13 @@
-"""Who gets a place next, and who must go for it.
-
-The books of one scheduler, and the decisions that concern more than one model. Whatever is
-decided is put on ``actions``, in the order in which it must be carried out.
-"""
+"""Who gets a place next, and who must go for it: the decisions between models."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable
-from itertools import count
+from collections.abc import Hashable
 
 from gglib.errors import GglibError, ShuttingDown
-from gglib.services.routing.actions import Action, Grant, Reject, Start, Stop
-from gglib.services.routing.line import Waiter
+from gglib.services.routing.actions import Start
+from gglib.services.routing.books import Books
 from gglib.services.routing.planners import Held, Planner
 from gglib.services.routing.state import (
     Closing,
@@ -21,193 +16,64 @@ from gglib.services.routing.state import (
     Resident,
     ResidentPhase,
     Swap,
-    Tally,
 )
 from gglib.services.routing.terms import Policy
 
 __all__ = ["Swapping"]
 
-#: The weight of the latest one in the mean time between two grants.
-_SMOOTHING = 0.1
-
 
 class Swapping:
-    """Residents, waiters, and the passage of places from one to another."""
+    """The passage of places from one model to another, and to further servers of one."""
 
-    __slots__ = (
-        "_granted_at",
-        "_held",
-        "_plans",
-        "_servers",
-        "actions",
-        "due_at",
-        "grant_every_s",
-        "leases",
-        "planner",
-        "policy",
-        "residents",
-        "tally",
-        "waiters",
-        "wanted",
-    )
+    __slots__ = ("_books", "_held", "_planner", "_plans", "_policy", "due_at")
 
-    def __init__(self, planner: Planner, policy: Policy) -> None:
-        self.planner = planner
-        self.policy = policy
-        self.residents: dict[int, Resident] = {}
-        """What has memory, by number of the server."""
-        self.waiters: dict[int, tuple[Waiter, ModelState]] = {}
-        self.leases: dict[int, tuple[Resident, int]] = {}
-        """What is in flight, by ticket: where, and of what priority."""
-        self.wanted: dict[int, ModelState] = {}
-        """Models that somebody waits for and that have no server, by id."""
+    def __init__(self, books: Books, planner: Planner, policy: Policy) -> None:
         self.due_at = math.inf
         """When the next pass is due, if nothing happens before."""
-        self.grant_every_s = 1.0
-        """How often somebody leaves the queue for a server, as of late."""
-        self.actions: list[Action] = []
-        self.tally = Tally()
-        self._granted_at = 0.0
+        self._books = books
+        self._planner = planner
+        self._policy = policy
         self._held: dict[int, list[Held]] = {}
         self._plans: dict[tuple[int, Hashable], list[Resident] | None] = {}
-        self._servers = count(1)
-
-    # Residents
-
-    def enter(self, model: ModelState, now: float) -> Resident:
-        """Give ``model`` a place, and return it."""
-        self._forget_plans()
-        resident = Resident(next(self._servers), model, now)
-        self.residents[resident.server] = resident
-        model.resident = resident
-        model.swap = None
-        model.due_at = None
-        model.blocked_by = ()
-        self.wanted.pop(model.terms.model_id, None)
-        return resident
-
-    def leave(self, resident: Resident) -> None:
-        """Take a place back: its server is gone."""
-        if resident.ready_at:
-            self.tally.evictions[resident.closing or "died"] += 1
-        resident.phase = ResidentPhase.GONE
-        del self.residents[resident.server]
-        model = resident.model
-        model.resident = None
-        self.review(model)
-
-    def close(self, resident: Resident, why: Closing, now: float) -> None:
-        """Have a resident take nothing more, and go once nothing is in flight."""
-        if resident.closing is None or why is not Closing.SWAP:
-            if resident.closing is None:
-                resident.closing_since = now
-            resident.closing = why
-        self.stop_if_drained(resident, now)
-
-    def stop_if_drained(self, resident: Resident, now: float) -> None:
-        """Stop a resident that closes of itself, if it has served whom it must.
-
-        One that closes for a swap goes together with the other victims: ``_proceed``.
-        """
-        if (resident.phase is ResidentPhase.STARTING and resident.closing is not None) or (
-            resident.phase is ResidentPhase.READY
-            and resident.closing not in (None, Closing.SWAP)
-            and not resident.in_flight
-            and _next_of(resident) is None
-        ):
-            self.stop(resident, now)
-
-    def stop(self, resident: Resident, now: float) -> None:
-        """Stop a resident now, whatever it does. Once is enough."""
-        if resident.phase in (ResidentPhase.STOPPING, ResidentPhase.GONE):
-            return
-        resident.phase = ResidentPhase.STOPPING
-        resident.stopping_since = now
-        cut = resident.closing if resident.in_flight else None
-        self.actions.append(Stop(resident.server, resident.model.terms.model_id, cut))
-
-    # Waiters
-
-    def wait(self, waiter: Waiter, model: ModelState) -> None:
-        """Put a request in line."""
-        if not self.waiters:
-            self._granted_at = waiter.arrived
-        model.line.add(waiter)
-        self.waiters[waiter.ticket] = (waiter, model)
-        self.review(model)
-
-    def forget(self, waiter: Waiter, model: ModelState) -> None:
-        """Take a request out of its line."""
-        del self.waiters[waiter.ticket]
-        model.line.remove(waiter)
-        self.review(model)
-
-    def reject_all(self, model: ModelState, error: GglibError) -> None:
-        """Refuse whoever waits for a model."""
-        for waiter in list(model.line):
-            self.forget(waiter, model)
-            self.actions.append(Reject(waiter.ticket, error))
-
-    def review(self, model: ModelState) -> None:
-        """Note whether a model is wanted; if no longer, call off what happens for its sake."""
-        if model.is_wanted:
-            self.wanted[model.terms.model_id] = model
-            return
-        if self.wanted.pop(model.terms.model_id, None) is not None:
-            model.due_at = None
-            model.blocked_by = ()
-            self.call_off(model)
-
-    def call_off(self, model: ModelState) -> None:
-        """Let those who close for a model's sake go on, where they still can."""
-        swap, model.swap = model.swap, None
-        for victim in swap.victims if swap is not None else ():
-            self._spare(victim)
-
-    def _spare(self, victim: Resident) -> None:
-        if victim.closing is Closing.SWAP and victim.phase is ResidentPhase.READY:
-            victim.closing = None
-        victim.swap = None
-
-    # Grants
-
-    def serve(self, resident: Resident, now: float) -> None:
-        """Grant what a resident can take, in order."""
-        if resident.phase is not ResidentPhase.READY:
-            return
-        while (head := _next_of(resident)) is not None and _may_go(head, resident, now):
-            self.forget(head, resident.model)
-            self.grant_every_s += _SMOOTHING * (now - self._granted_at - self.grant_every_s)
-            self._granted_at = now
-            if not head.loads_only:
-                self.occupy(resident, head.ticket, head.priority, now)
-            self.actions.append(Grant(head.ticket, resident.server))
-
-    def occupy(self, resident: Resident, ticket: int, priority: int, now: float) -> None:
-        """Count a request as in flight."""
-        resident.in_flight += 1
-        resident.requests += 1
-        resident.levels[priority] = resident.levels.get(priority, 0) + 1
-        resident.used_at = now
-        self.leases[ticket] = (resident, priority)
 
     # Places
 
     def advance(self, now: float) -> None:
-        """Give places to the models that are wanted: the best first, the others beside it."""
+        """Give places to the models that are wanted: the best first, the others beside it.
+
+        When none is left, those whose servers are full may have more.
+        """
+        books = self._books
         self.due_at = math.inf
         self._forget_plans()
-        for resident in self.residents.values():
+        for resident in books.residents.values():
             resident.claim_due_at = None
             resident.claimant = None
-        for model in sorted(self.wanted.values(), key=_rank):
+        for model in sorted(books.wanted.values(), key=_rank):
             if model.swap is not None:
                 self._proceed(model, now)
             if model.swap is None and model.is_wanted:
                 self._claim(model, now)
-        for resident in list(self.residents.values()):
-            if resident.model.line:
-                self.serve(resident, now)
+        lines = {id(each.model): each.model for each in books.residents.values() if each.model.line}
+        for model in lines.values():
+            books.serve(model, now)
+        if not books.wanted:
+            for model in sorted((each for each in lines.values() if each.wants_more), key=_rank):
+                self.grow(model, now)
+
+    def grow(self, model: ModelState, now: float) -> None:
+        """Start a further server of a model that wants more, if there is room for it.
+
+        Nobody goes for it, and nobody who waits for a place waits longer for it: it is
+        started only when no other model is wanted.
+        """
+        if not model.wants_more or self._books.wanted:
+            return
+        not_before = max(model.not_before, model.refused_until)
+        if not_before > now:
+            self.due_at = min(self.due_at, not_before)
+        elif self._fits(model):
+            self._start(model, now)
 
     def _claim(self, model: ModelState, now: float) -> None:
         """Start a model, or find out who must go for it and whether they go now."""
@@ -216,7 +82,7 @@ class Swapping:
             return
         head = model.line.head()
         assert head is not None
-        kind = (head.priority, self.planner.kind(model.terms))
+        kind = (head.priority, self._planner.kind(model.terms))
         if kind not in self._plans:
             plan = self._plan(model, self._soon(head.priority, now), now)
             if not model.line:
@@ -229,12 +95,12 @@ class Swapping:
         due_at = -math.inf
         if victims:
             cost_s = model.expected_load_s + max(each.model.stop_s or 0.0 for each in victims)
-            due_at = head.arrived + self.policy.patience_s(cost_s)
+            due_at = head.arrived + self._policy.patience_s(cost_s)
         if all(_yields(each, head.priority, due_at, now) for each in victims):
             self._commit(model, victims, now)
             return
         model.due_at = due_at
-        model.blocked_by = tuple(each.model.terms.name for each in victims)
+        model.blocked_by = _names(victims)
         if due_at > now:
             self.due_at = min(self.due_at, due_at)
         for each in victims:
@@ -246,11 +112,11 @@ class Swapping:
         self._forget_plans()
         swap = model.swap = Swap(victims)
         model.due_at = None
-        model.blocked_by = tuple(each.model.terms.name for each in victims)
+        model.blocked_by = _names(victims)
         for each in victims:
             each.swap = swap
             each.model.note(now, NoteKind.EVICTED, model.terms.name)
-            self.close(each, Closing.SWAP, now)
+            self._books.close(each, Closing.SWAP, now)
         self._proceed(model, now)
 
     def make_room(self, model: ModelState, victim: Resident, now: float) -> None:
@@ -265,17 +131,20 @@ class Swapping:
         if swap.victims:
             if not any(each.in_flight for each in swap.victims):
                 for each in swap.victims:
-                    self.stop(each, now)
+                    self._books.stop(each, now)
             return
-        present = [each for each in self.residents.values() if each.model is not model]
-        if self._fits(model, present):
-            resident = self.enter(model, now)
-            model.note(now, NoteKind.STARTED)
-            self.actions.append(Start(resident.server, model.terms.model_id))
-        elif not any(_is_leaving(each) for each in present):
+        if self._fits(model):
+            self._start(model, now)
+        elif not any(each.is_leaving for each in self._books.residents.values()):
             # What it was promised is taken, by a server that was found running, say: plan anew.
             self._forget_plans()
             model.swap = None
+
+    def _start(self, model: ModelState, now: float) -> None:
+        self._forget_plans()
+        resident = self._books.enter(model, now)
+        model.note(now, NoteKind.STARTED)
+        self._books.actions.append(Start(resident.server, model.terms.model_id))
 
     # Plans
 
@@ -291,56 +160,70 @@ class Swapping:
         held = [
             Held(
                 each.model.terms,
-                movable=each.takes_requests and not each.model.pinned,
+                each.server,
+                movable=self._may_go(each),
                 pinned=each.model.pinned,
                 idle=each.is_idle,
+                spare=len(each.model.residents) > 1 and each is not _mainstay(each.model),
                 used_at=now if each.in_flight else each.used_at,
             )
-            for each in self.residents.values()
-            if not _is_leaving(each)
+            for each in self._books.residents.values()
+            if not each.is_leaving
         ]
         held += [
             Held(other.terms, movable=False)
-            for other in self.wanted.values()
+            for other in self._books.wanted.values()
             if other.swap is not None and _rank(other)[0] <= -priority
         ]
         held.sort(key=lambda each: each.cost)
         self._held[priority] = held
         return held
 
+    def _may_go(self, resident: Resident) -> bool:
+        """Whether it may be evicted: it is ready, or its start is one that nobody waits for."""
+        if resident.model.pinned:
+            return False
+        if resident.phase is ResidentPhase.STARTING:
+            return not resident.model.line and not self._policy.finish_loads
+        return resident.takes_requests
+
     def _plan(self, model: ModelState, held: list[Held], now: float) -> list[Resident] | None:
         try:
-            chosen = self.planner.plan(model.terms, held)
+            chosen = self._planner.plan(model.terms, held)
         except GglibError as error:
             model.note(now, NoteKind.REFUSED, str(error))
-            self.reject_all(model, error)
+            self._books.reject_all(model, error)
             return None
         if not chosen:
             return None if chosen is None else []
-        return [
-            each
-            for each in self.residents.values()
-            if each.model.terms.model_id in chosen and not _is_leaving(each)
-        ]
+        return [self._books.residents[server] for server in sorted(chosen)]
 
     def _forget_plans(self) -> None:
         """A place has changed hands: what was planned holds no longer."""
         self._held.clear()
         self._plans.clear()
 
-    def _fits(self, model: ModelState, present: Iterable[Resident]) -> bool:
-        """Whether a model can start beside what is there this very moment."""
-        held = [Held(each.model.terms, movable=False) for each in present]
-        return self.planner.plan(model.terms, held) == frozenset()
+    def _fits(self, model: ModelState) -> bool:
+        """Whether a server of a model can start beside all that is there this very moment."""
+        held = [
+            Held(each.model.terms, each.server, movable=False)
+            for each in self._books.residents.values()
+        ]
+        try:
+            return self._planner.plan(model.terms, held) == frozenset()
+        except GglibError:
+            # It needs more than it did when its place was planned, or its first server started.
+            return False
 
     # Endings
 
     def shut_down(self, now: float) -> None:
         """Refuse all who wait, and let every resident go when it is done."""
-        for model in {id(model): model for _, model in self.waiters.values()}.values():
-            self.reject_all(model, ShuttingDown())
-        for resident in list(self.residents.values()):
-            self.close(resident, Closing.SHUTDOWN, now)
+        books = self._books
+        for model in {id(model): model for _, model in books.waiters.values()}.values():
+            books.reject_all(model, ShuttingDown())
+        for resident in list(books.residents.values()):
+            books.close(resident, Closing.SHUTDOWN, now)
 
 
 def _rank(model: ModelState) -> tuple[int, int]:
@@ -349,8 +232,22 @@ def _rank(model: ModelState) -> tuple[int, int]:
     return (-head.priority, head.number)
 
 
-def _is_leaving(resident: Resident) -> bool:
-    return resident.closing is not None or resident.phase is ResidentPhase.STOPPING
+def _names(residents: list[Resident]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(each.model.terms.name for each in residents))
+
+
+def _mainstay(model: ModelState) -> Resident | None:
+    """Return the server of a model that is the last to be spared: at work, or used last."""
+    ready = [each for each in model.residents if each.takes_requests]
+    return max(
+        ready,
+        key=lambda each: (
+            each.in_flight > 0,
+            0.0 if each.in_flight else each.used_at,
+            -each.server,
+        ),
+        default=None,
+    )
 
 
 def _yields(victim: Resident, priority: int, due_at: float, now: float) -> bool:
@@ -366,25 +263,3 @@ def _put_claim(victim: Resident, due_at: float, priority: int, name: str) -> Non
         victim.claim_due_at = due_at
         victim.claim_priority = priority
         victim.claimant = name
-
-
-def _next_of(resident: Resident) -> Waiter | None:
-    """Return who is next of those that a resident still serves."""
-    line = resident.model.line
-    if resident.closing is None:
-        return line.head()
-    return line.head_up_to(resident.gate) if resident.closing is Closing.DRAIN else None
-
-
-def _may_go(head: Waiter, resident: Resident, now: float) -> bool:
-    if (
-        resident.capacity is not None
-        and resident.in_flight >= resident.capacity
-        and not head.loads_only
-    ):
-        return False
-    if resident.claim_due_at is None or resident.claim_due_at > now:
-        return True
-    if resident.claim_priority == head.priority:
-        return head.number <= resident.gate
-    return resident.claim_priority < head.priority

@@ -24,7 +24,7 @@ class ModelTerms:
     model_id: int
     name: str
     limit: int | None = None
-    """How many requests may be in flight at once; ``None`` = as many as its server has slots."""
+    """How many requests a server of it may have in flight; ``None`` = as many as it has slots."""
     ttl_s: float | None = None
     """Idle time after which it is unloaded; ``None`` = never."""
     pinned: bool = False
@@ -34,6 +34,8 @@ class ModelTerms:
     size_bytes: int = 0
     memory: Mapping[str, int] = attrs.field(default=_NOTHING, hash=False)
     """What a server of it needs, by device."""
+    replicas: int = 1
+    """The most servers of it at once."""
 
     @property
     def expected_load_s(self) -> float:
@@ -53,6 +55,8 @@ class Policy:
     """How long a server that must go may end what it has in flight; ``None`` = as it needs."""
     min_size: int = 0
     """So many residents, the most recently used, outlive their idle time."""
+    finish_loads: bool = False
+    """Whether a start goes on that nobody waits for any more."""
 
     def patience_s(self, swap_cost_s: float) -> float:
         """Return how long a request waits before a swap of that cost is worth it."""
@@ -77,4 +81,5 @@ def terms_of(
         priority=wish.priority,
         size_bytes=model.size_bytes,
         memory=memory,
+        replicas=wish.replicas,
     )

@@ -16,12 +16,13 @@ __all__ = ["Eviction", "QueuedView", "ResidentView", "main_device"]
 
 @attrs.frozen(kw_only=True)
 class ResidentView:
-    """One resident, as ``ps`` and ``/running`` show it."""
+    """One server, as ``ps`` and ``/running`` show it."""
 
     model: Model
     phase: ResidentPhase
     in_flight: int
     queued: int
+    """How many wait for its model, whichever server will take them."""
     server: RunningServer | None
     pinned: bool = False
     closing: Closing | None = None

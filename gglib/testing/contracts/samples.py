@@ -137,6 +137,7 @@ _DEFAULTS: Choices = {
     "memory_bytes": _WHOLE,
     "engine": _TEXTS,
     "runner": _TEXTS,
+    "replicas": (2, LARGEST),
 }
 
 _ORIGIN: Choices = {

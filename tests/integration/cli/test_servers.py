@@ -8,7 +8,9 @@ import signal
 import subprocess
 import threading
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -121,6 +123,38 @@ def test_gateway_that_was_killed_is_followed_by_one_that_adopts(home: Home) -> N
         assert {row["model"]: row["pid"] for row in rows} == before
         assert {row["owner"] for row in rows} == {"gateway"}
     assert not any(lives(pid) for pid in before.values()), "what is adopted is the gateway's"
+
+
+def test_two_servers_of_one_model_are_shown_kept_to_adopted_and_stopped(home: Home) -> None:
+    """The second comes with the second stream; a session finds its own again."""
+    more = "concurrency_limit = 1\nreplicas = 2\n"
+    home.configure(stub_config("a", chunks=10_000_000, extra="[pool]\nmax_size = 3\n") + more, "a")
+    body = {"model": "a", "stream": True, "messages": [{"role": "user", "content": "go on"}]}
+    mine = {"X-Session-Id": "mine"}
+
+    def in_flight() -> dict[int, int]:
+        return {row["pid"]: row["in_flight"] for row in home.json("ps")}
+
+    def stream(client: httpx.Client, **how: Any) -> AbstractContextManager[httpx.Response]:
+        return client.stream("POST", "/v1/chat/completions", json=body, **how)
+
+    with home.serve() as served, served.client() as client:
+        with stream(client):
+            (first,) = in_flight()
+            with stream(client, headers=mine):
+                both = in_flight()
+                (second,) = both.keys() - {first}
+                assert both == {first: 1, second: 1}
+        while set(in_flight().values()) != {0}:
+            pass
+        with stream(client, headers=mine):
+            assert in_flight() == {first: 0, second: 1}
+        served.process.kill()
+        served.process.wait(20)
+    with home.serve():
+        assert in_flight() == {first: 0, second: 0}
+        assert home.run("stop", "a").stdout == "stopped a\n"
+        assert home.json("ps") == []
 
 
 def test_orphans_are_stopped_where_that_is_set(home: Home) -> None:

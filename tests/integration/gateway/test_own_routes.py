@@ -290,3 +290,23 @@ async def test_two_models_are_relayed_at_once_where_both_fit() -> None:
             assert (await first.read()).body.endswith(b"data: 1\n\n")
             assert [row["model"] for row in await running(gateway)] == ["m"]
         assert gateway.serving.stops == ["n"]
+
+
+async def test_model_with_a_ready_and_a_starting_server_is_ready() -> None:
+    """Both are shown as running; the list of models shows what a client may expect."""
+    async with open_socket_gateway(planner=CountPlanner(2), replicas=2) as gateway:
+        async with gateway.connect() as first, gateway.connect() as second:
+            await first.post('{"model":"one","do":"gated_stream"}')
+            await gateway.upstream.reach("streaming").wait()
+            gateway.serving.hold = anyio.Event()
+            await second.post('{"model":"one"}')
+            while len(gateway.serving.starts) < 2:
+                await anyio.lowlevel.checkpoint()
+            assert [row["state"] for row in await running(gateway)] == ["ready", "starting"]
+            async with gateway.connect() as third:
+                await third.send(b"GET /v1/models/one HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                assert json.loads((await third.read()).body)["gglib"]["state"] == "ready"
+            gateway.serving.hold.set()
+            assert (await second.read()).status == 200
+            gateway.upstream.gate("go on").set()
+            assert (await first.read()).status == 200

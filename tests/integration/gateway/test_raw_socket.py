@@ -10,6 +10,7 @@ import pytest
 from support.gateway import RawClient, SocketGateway, open_socket_gateway
 
 from gglib.gateway.relay.limits import Limits
+from gglib.services.routing.planners import CountPlanner
 
 pytestmark = pytest.mark.anyio
 
@@ -74,6 +75,34 @@ async def test_request_id_is_echoed_and_reaches_the_engine() -> None:
         answer = await client.read()
         assert gateway.upstream.received[0].header("x-request-id") == "abc-1"
     assert answer.header("x-request-id") == "abc-1"
+
+
+@pytest.mark.parametrize(
+    ("session_header", "keeps"), [(b"x-session-id", True), (b"x-other", False), (b"", False)]
+)
+async def test_session_header_keeps_a_client_on_its_server(
+    session_header: bytes, keeps: bool
+) -> None:
+    """Of two idle servers the first is taken, but for a session that used the second."""
+    one = '{"model":"one"}'
+    own = "X-Session-Id: mine\r\n"
+    async with open_socket_gateway(
+        planner=CountPlanner(2), replicas=2, session_header=session_header
+    ) as gateway:
+        async with gateway.connect() as other, gateway.connect() as client:
+            await other.post('{"model":"one","do":"gated_stream"}')
+            await gateway.upstream.reach("streaming").wait()
+            await client.post(one, extra=own)
+            assert (await client.read()).status == 200
+            gateway.upstream.gate("go on").set()
+            assert (await other.read()).status == 200
+            for extra in (own, "", own):
+                await client.post(one, extra=extra)
+                assert (await client.read()).status == 200
+        # Each server has one connection, that was kept.
+        first, second, *later = [request.connection for request in gateway.upstream.received]
+        assert first != second
+        assert later == ([second, first, second] if keeps else [first] * 3)
 
 
 async def test_missing_request_id_is_made() -> None:

@@ -8,7 +8,7 @@ from support.routing import Desk, terms
 
 from gglib.cli.why import _DONE, sentences
 from gglib.services.routing.explain import explain
-from gglib.services.routing.planners import ExclusivePlanner
+from gglib.services.routing.planners import CountPlanner, ExclusivePlanner
 from gglib.services.routing.state import NoteKind
 
 A, B = terms(1, "a"), terms(2, "b")
@@ -43,6 +43,18 @@ def test_waiting_and_resident_models_tell_of_each_other() -> None:
     desk.finish(busy)
     assert sentences("a", story(desk, 1))[-1] == "0s ago it was evicted for 'b'"
     assert "they end what they are answering" in sentences("b", story(desk, 2))[2]
+
+
+def test_model_that_may_have_several_servers_tells_how_many_it_has() -> None:
+    """Of how many; and what all of them have in flight."""
+    model = terms(1, "a", limit=1, replicas=3)
+    desk = Desk(CountPlanner(3))
+    for _ in range(3):
+        desk.arrive(model)
+    desk.ready(model)
+    desk.ready(model)
+    said = sentences("a", story(desk, 1))[0]
+    assert said == "a is ready on 3 of 3 servers: 2 in flight, 1 waiting"
 
 
 def test_model_that_nobody_asked_for_has_no_story() -> None:

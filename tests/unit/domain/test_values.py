@@ -55,6 +55,9 @@ def test_wrong_model_is_refused_by_its_field(field: str, value: Any) -> None:
         ("memory_bytes", 0),
         ("engine", ""),
         ("runner", ""),
+        ("replicas", 0),
+        ("replicas", None),
+        ("replicas", True),
     ],
 )
 def test_wrong_defaults_are_refused_by_their_field(field: str, value: Any) -> None:
@@ -62,6 +65,13 @@ def test_wrong_defaults_are_refused_by_their_field(field: str, value: Any) -> No
     with pytest.raises(InvalidValue) as caught:
         ModelDefaults(**{field: value})
     assert caught.value.field == field
+
+
+def test_replicas_of_a_model_with_a_fixed_port_are_refused() -> None:
+    """The second one could never start."""
+    assert ModelDefaults(server={"base_port": 9000}, replicas=2).replicas == 2
+    with pytest.raises(InvalidValue, match="`port`"):
+        ModelDefaults(server={"port": 9000}, replicas=2)
 
 
 def test_defaults_hold_plain_data_that_nobody_changes() -> None:

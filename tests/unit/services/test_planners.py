@@ -27,10 +27,11 @@ BUDGETS = {"gpu0": 10, "gpu1": 6, "ram": 20}
 
 
 def held(name: str, *, used_at: float = 0.0, pinned: bool = False, **how: bool) -> Held:
-    """Return a model that has a place."""
+    """Return a server that has a place; it has the number of its model."""
     model = terms(NAMES.index(name) + 1, name)
     return Held(
         model,
+        model.model_id,
         used_at=used_at,
         pinned=pinned,
         movable=how.get("movable", not pinned),
@@ -39,7 +40,7 @@ def held(name: str, *, used_at: float = 0.0, pinned: bool = False, **how: bool) 
 
 
 def names(plan: frozenset[int] | None) -> str | None:
-    """Return the names of a plan's models."""
+    """Return the names of a plan's servers."""
     return None if plan is None else "".join(NAMES[number - 1] for number in sorted(plan))
 
 
@@ -144,9 +145,12 @@ def test_matrix_holds_hundreds_of_models_and_refuses_what_pinned_ones_exclude() 
     """No set of bits to run out of."""
     models = [terms(number, f"m{number}") for number in range(300)]
     planner = MatrixPlanner([tuple(model.name for model in models)])
-    assert planner.plan(models[0], [Held(model) for model in models[1:]]) == frozenset()
+    assert (
+        planner.plan(models[0], [Held(model, model.model_id) for model in models[1:]])
+        == frozenset()
+    )
     with pytest.raises(NoRoom):
-        planner.plan(TARGET, [Held(models[0], pinned=True, movable=False)])
+        planner.plan(TARGET, [Held(models[0], 1, pinned=True, movable=False)])
     with pytest.raises(InvalidValue):
         MatrixPlanner([], costs={"a": -1})
 
@@ -154,7 +158,7 @@ def test_matrix_holds_hundreds_of_models_and_refuses_what_pinned_ones_exclude() 
 def test_memory_evicts_no_more_than_it_takes() -> None:
     """A larger one makes the smaller one's going needless, though that was used longer ago."""
     small, large = (terms(n, NAMES[n - 1], memory={"gpu0": need}) for n, need in ((1, 2), (2, 7)))
-    there = [Held(small, used_at=1), Held(large, used_at=2)]
+    there = [Held(small, 1, used_at=1), Held(large, 2, used_at=2)]
     planner = MemoryPlanner(BUDGETS)
     assert names(planner.plan(terms(8, memory={"gpu0": 7}), there)) == "b"
     assert names(planner.plan(terms(8, memory={"gpu0": 3}), there)) == "a"
@@ -163,7 +167,7 @@ def test_memory_evicts_no_more_than_it_takes() -> None:
 
 def test_memory_says_what_is_missing_where() -> None:
     """Beside pinned ones, and on a device that has no budget."""
-    pinned = Held(terms(1, memory={"gpu0": 4}), pinned=True, movable=False)
+    pinned = Held(terms(1, memory={"gpu0": 4}), 1, pinned=True, movable=False)
     with pytest.raises(DoesNotFit) as caught:
         MemoryPlanner(BUDGETS).plan(terms(8, memory={"gpu0": 7}), [pinned])
     error = caught.value
@@ -172,21 +176,58 @@ def test_memory_says_what_is_missing_where() -> None:
         MemoryPlanner(BUDGETS).plan(terms(8, memory={"npu": 1}), [])
 
 
+@pytest.mark.parametrize(
+    "planner",
+    [GroupsPlanner(GROUPS), MatrixPlanner([("a", "b")]), MemoryPlanner(BUDGETS), CountPlanner(3)],
+    ids=lambda planner: type(planner).__name__,
+)
+def test_further_server_of_a_model_evicts_none_of_its_own(planner: Planner) -> None:
+    """A model is not in conflict with itself, though its group swaps; each takes a place."""
+    model = terms(1, "a", memory={"gpu0": 5})
+    assert planner.plan(model, [Held(model, 1)]) == frozenset()
+
+
+def test_servers_of_one_model_need_memory_and_a_place_each() -> None:
+    """The third is one too many."""
+    model = terms(1, "a", memory={"gpu0": 5})
+    two = [Held(model, 1, movable=False), Held(model, 2, movable=False)]
+    assert MemoryPlanner(BUDGETS).plan(model, two) is None
+    assert CountPlanner(2).plan(model, two) is None
+
+
+def test_plan_names_one_server_of_a_model_and_spares_the_other() -> None:
+    """An idle one that its model can spare goes before any other idle one."""
+    a, b = terms(1, "a"), terms(2, "b")
+    there = [Held(a, 1, used_at=3), Held(a, 2, spare=True, used_at=4), Held(b, 3, used_at=1)]
+    assert CountPlanner(3).plan(TARGET, cheapest_first(there)) == {2}
+
+
+def test_pinned_model_with_several_servers_is_named_once() -> None:
+    """In the refusal."""
+    model = terms(1, "a")
+    with pytest.raises(NoRoom) as caught:
+        CountPlanner(2).plan(TARGET, [Held(model, n, movable=False, pinned=True) for n in (1, 2)])
+    assert caught.value.pinned == ("a",)
+
+
 MEMORY = st.dictionaries(st.sampled_from(sorted(BUDGETS)), st.integers(0, 12))
 
 
 @st.composite
 def scenes(draw: st.DrawFn) -> list[Held]:
-    """Return models with places, in any state."""
+    """Return servers with places, in any state; several may be of one model."""
     scene = []
     for number in range(1, draw(st.integers(0, 7)) + 1):
         pinned = draw(st.integers(0, 4)) == 0
+        model = draw(st.integers(1, number))
         scene.append(
             Held(
-                terms(number, NAMES[number - 1], memory=draw(MEMORY)),
+                terms(model, NAMES[model - 1], memory=draw(MEMORY)),
+                number,
                 movable=not pinned and draw(st.booleans()),
                 pinned=pinned,
                 idle=draw(st.booleans()),
+                spare=draw(st.booleans()),
                 used_at=draw(st.floats(0, 10)),
             )
         )
@@ -213,8 +254,8 @@ def test_plan_names_movable_ones_and_once_they_are_gone_the_model_fits(
     plan = _plan(planner, target, scene)
     assert plan == _plan(planner, target, list(scene))
     if isinstance(plan, frozenset):
-        assert plan <= {each.terms.model_id for each in scene if each.movable}
-        rest = [each for each in scene if each.terms.model_id not in plan]
+        assert plan <= {each.server for each in scene if each.movable}
+        rest = [each for each in scene if each.server not in plan]
         assert planner.plan(target, rest) == frozenset()
     elif plan is None:
         assert any(not each.movable for each in scene)
@@ -237,10 +278,10 @@ def test_memory_plan_is_minimal_and_keeps_every_budget(
             if need
         )
 
-    kept = [each for each in scene if each.terms.model_id not in plan]
+    kept = [each for each in scene if each.server not in plan]
     assert fits(kept)
     for each in scene:
-        if each.terms.model_id in plan:
+        if each.server in plan:
             assert not fits([*kept, each])
 
 

@@ -292,3 +292,88 @@ async def test_queue_shows_who_waits_and_drain_lets_them_finish(tmp_path: Path) 
             await stage.router.wait_unloaded(one)
         assert len(stage.waits) == 3
         assert stage.router.residents() == []
+
+
+async def test_second_server_starts_for_who_waits_and_idles_out_again(tmp_path: Path) -> None:
+    """Six requests, two at a time on each server; then one at a time, all on the first."""
+    two = model(1, concurrency_limit=2, replicas=2, ttl_s=5)
+    async with scene(tmp_path, max_size=2) as stage:
+        async with anyio.create_task_group() as clients:
+            for _ in range(6):
+                clients.start_soon(lambda: stage.ask(two, takes_s=3))
+            await stage.clock.sleep(1.5)
+            assert [view.in_flight for view in stage.router.residents()] == [2, 2]
+        assert [waited for _, waited in stage.waits] == pytest.approx(
+            [0.5, 0.5, 1.0, 1.0, 3.5, 3.5], abs=0.3
+        )
+        for _ in range(4):
+            await stage.ask(two, after_s=2)
+        assert len(stage.router.residents()) == 1
+        assert stage.loads == ["a", "a"]
+
+
+async def test_second_server_evicts_nobody_and_goes_when_its_place_is_needed(
+    tmp_path: Path,
+) -> None:
+    """B, idle, stays; C then takes the place of the server that A can spare."""
+    two = model(1, concurrency_limit=1, replicas=3)
+    async with scene(tmp_path, max_size=3) as stage:
+        await stage.ask(B)
+        async with anyio.create_task_group() as clients:
+            for _ in range(4):
+                clients.start_soon(lambda: stage.ask(two, takes_s=2))
+        assert sorted(view.model.name for view in stage.router.residents()) == ["a", "a", "b"]
+        await stage.ask(C)
+        assert sorted(view.model.name for view in stage.router.residents()) == ["a", "b", "c"]
+
+
+async def test_session_keeps_its_server_and_moves_when_that_dies(tmp_path: Path) -> None:
+    """Whether it is granted at once or has to wait."""
+    two = model(1, concurrency_limit=2, replicas=2)
+    async with scene(tmp_path, max_size=2) as stage:
+        async with anyio.create_task_group() as clients:
+            for _ in range(3):
+                clients.start_soon(lambda: stage.ask(two, takes_s=2))
+        busy = await stage.router.acquire(two)
+        own = await stage.router.acquire(two, session="s")
+        assert own.server is not busy.server
+        busy.release()
+        own.release()
+        again = stage.router.try_lease(two, session="s")
+        assert again is not None
+        assert again.server is own.server
+        again.release()
+        await stage.runner.stop(own.server.handle)
+        assert await stage.router.is_gone(own.server)
+        moved = await stage.router.acquire(two, session="s")
+        assert moved.server is busy.server
+        moved.release()
+
+
+async def test_unload_ends_all_servers_of_a_model_and_waits_for_them(tmp_path: Path) -> None:
+    """Found running ones included: as many are taken over as it may have."""
+    two = model(1, replicas=2)
+    async with scene(tmp_path, max_size=3) as stage:
+        serving = stage.router._serving
+        found = [await serving.start(two) for _ in range(3)]
+        assert [await stage.router.take_over(each) for each in found] == [True, True, False]
+        assert {view.server for view in stage.router.residents()} == set(found[:2])
+        assert stage.router.unload(two)
+        await stage.router.wait_unloaded(two)
+        assert stage.router.residents() == []
+        assert serving.servers == (found[2],)
+        await serving.stop(found[2])
+
+
+async def test_load_whose_client_has_left_goes_on_where_loads_are_finished(
+    tmp_path: Path,
+) -> None:
+    """Else it is called off."""
+    for finish_loads, states in ((True, {"a": "ready"}), (False, {})):
+        async with scene(tmp_path, routing={"finish_loads": finish_loads}) as stage:
+            async with anyio.create_task_group() as clients:
+                clients.start_soon(stage.ask, A)
+                await stage.clock.sleep(0.2)
+                clients.cancel_scope.cancel()
+            await stage.clock.sleep(1)
+            assert stage.states == states

@@ -81,6 +81,25 @@ def test_start_that_nobody_waits_for_is_called_off(desk: Desk) -> None:
     assert desk.is_(B) == "starting"
 
 
+def test_start_goes_on_without_waiters_where_loads_are_finished() -> None:
+    """It is ready for whoever comes back; whoever wants its place waits until then."""
+    desk = Desk(ExclusivePlanner(), places=1, finish_loads=True)
+    desk.leave(desk.arrive(A))
+    assert desk.is_(A) == "starting"
+    desk.arrive(B)
+    assert desk.is_(A) == "starting"
+    desk.ready(A)
+    assert desk.is_(A) == "stopping"
+
+
+def test_start_that_is_unloaded_is_called_off_though_loads_are_finished() -> None:
+    """An administrator has said so."""
+    desk = Desk(ExclusivePlanner(), finish_loads=True)
+    desk.leave(desk.arrive(A))
+    desk.unload(A)
+    assert desk.is_(A) == "stopping"
+
+
 def test_failed_start_fails_all_its_waiters_and_starts_the_next(desk: Desk) -> None:
     """An error is no reason to keep another model waiting."""
     first, second, other = desk.arrive(A), desk.arrive(A), desk.arrive(B)
@@ -260,6 +279,17 @@ def test_disjoint_swaps_run_in_parallel(two: Desk) -> None:
     assert two.starts[2:] == [D.model_id] or two.starts[2:] == [C.model_id]
     two.stopped(A)
     assert {two.is_(C), two.is_(D)} == {"starting"}
+
+
+def test_model_that_has_come_to_need_more_while_others_go_for_it_is_refused() -> None:
+    """Its place is planned anew, and there is none."""
+    desk = Desk(MemoryPlanner({"gpu": 8}))
+    small, big = (terms(n, str(n), memory={"gpu": need}) for n, need in ((5, 4), (6, 8)))
+    desk.have(small)
+    ticket = desk.arrive(big)
+    desk.arrive(attrs.evolve(big, memory={"gpu": 9}))
+    desk.stopped(small)
+    assert isinstance(desk.errors[ticket], DoesNotFit)
 
 
 def test_overlapping_swaps_are_serial(desk: Desk) -> None:
@@ -620,12 +650,8 @@ def test_news_of_a_server_that_is_gone_changes_nothing(desk: Desk, event: str) -
 
 def test_server_found_running_is_a_resident_like_any(desk: Desk) -> None:
     """It is granted, and evicted."""
-    taken = desk.scheduler.take_over(A, desk.now)
-    assert taken is not None
-    number, actions = taken
-    desk.models[A.model_id], desk.model_of[number], desk.phases[number] = A, A.model_id, "ready"
-    assert actions == []
-    assert desk.scheduler.take_over(A, desk.now) is None
+    assert desk.take_over(A)
+    assert not desk.take_over(A)
     desk.finish(desk.arrive(A))
     desk.arrive(B)
     assert desk.is_(A) == "stopping"

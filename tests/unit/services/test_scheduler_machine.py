@@ -14,9 +14,13 @@ from hypothesis.stateful import (
     precondition,
     rule,
 )
-from support.routing import DESKS, MODELS, Desk
+from support.routing import DESKS, MODELS, REPLICATED, Desk
 
-from gglib.services.routing.scheduler import ModelTerms
+from gglib.services.routing.scheduler import ModelTerms, Resident
+from gglib.services.routing.state import Closing
+
+NUMBERS = st.integers(0, len(MODELS) - 1)
+SESSIONS = st.sampled_from([None, None, "s", "t"])
 
 
 def phase(*wanted: str) -> Any:
@@ -33,29 +37,46 @@ class Schedules(RuleBasedStateMachine):
         kind=st.sampled_from(sorted(DESKS)),
         max_drain_s=st.sampled_from([None, None, 3.0]),
         queue_limit=st.sampled_from([6, 100]),
+        models=st.sampled_from([MODELS, REPLICATED]),
+        finish_loads=st.booleans(),
     )
-    def set_up(self, kind: str, max_drain_s: float | None, queue_limit: int) -> None:
-        self.desk = DESKS[kind](queue_limit=queue_limit, max_wait_s=4.0, max_drain_s=max_drain_s)
+    def set_up(
+        self,
+        kind: str,
+        max_drain_s: float | None,
+        queue_limit: int,
+        models: list[ModelTerms],
+        finish_loads: bool,
+    ) -> None:
+        self.models = models
+        self.desk = DESKS[kind](
+            queue_limit=queue_limit,
+            max_wait_s=4.0,
+            max_drain_s=max_drain_s,
+            finish_loads=finish_loads,
+        )
         self.desk.may_cut = max_drain_s is not None
         self.max_drain_s = max_drain_s
         self.shut = False
 
-    def some(self, data: st.DataObject, *phases: str) -> ModelTerms:
-        servers = [server for server, its in self.desk.phases.items() if its in phases]
-        return self.desk.models[self.desk.model_of[data.draw(st.sampled_from(servers))]]
+    def some(self, data: st.DataObject, wanted: str) -> tuple[ModelTerms, int]:
+        servers = [server for server, its in self.desk.phases.items() if its == wanted]
+        server = data.draw(st.sampled_from(servers))
+        return self.desk.models[self.desk.model_of[server]], server
 
     @rule(
-        model=st.sampled_from(MODELS),
+        number=NUMBERS,
         priority=st.sampled_from([None, None, None, -1, 2]),
+        session=SESSIONS,
         many=st.integers(1, 4),
     )
-    def arrive(self, model: ModelTerms, priority: int | None, many: int) -> None:
+    def arrive(self, number: int, priority: int | None, session: str | None, many: int) -> None:
         for _ in range(many):
-            self.desk.arrive(model, priority=priority)
+            self.desk.arrive(self.models[number], priority=priority, session=session)
 
-    @rule(model=st.sampled_from(MODELS))
-    def ask_to_load(self, model: ModelTerms) -> None:
-        self.desk.arrive(model, loads_only=True)
+    @rule(number=NUMBERS)
+    def ask_to_load(self, number: int) -> None:
+        self.desk.arrive(self.models[number], loads_only=True)
 
     @precondition(lambda self: self.desk.waiting or self.desk.granted)
     @rule(data=st.data())
@@ -72,39 +93,39 @@ class Schedules(RuleBasedStateMachine):
     @precondition(phase("starting"))
     @rule(data=st.data(), slots=st.sampled_from([None, 1, 3]))
     def get_ready(self, data: st.DataObject, slots: int | None) -> None:
-        self.desk.ready(self.some(data, "starting"), slots)
+        self.desk.ready(self.some(data, "starting")[0], slots)
 
     @precondition(phase("starting"))
     @rule(data=st.data(), out_of_memory=st.booleans())
     def fail(self, data: st.DataObject, out_of_memory: bool) -> None:
-        self.desk.fail(self.some(data, "starting"), out_of_memory=out_of_memory)
+        self.desk.fail(self.some(data, "starting")[0], out_of_memory=out_of_memory)
 
     @precondition(phase("stopping"))
     @rule(data=st.data())
     def stop(self, data: st.DataObject) -> None:
-        self.desk.stopped(self.some(data, "stopping"))
+        self.desk.stopped(*self.some(data, "stopping"))
 
     @precondition(phase("ready"))
     @rule(data=st.data())
     def die(self, data: st.DataObject) -> None:
-        self.desk.die(self.some(data, "ready"))
+        self.desk.die(*self.some(data, "ready"))
 
     @rule(seconds=st.sampled_from([0.1, 0.9, 2.1, 4.0, 30.0]))
     def wait(self, seconds: float) -> None:
         self.desk.wait(seconds)
 
-    @rule(model=st.sampled_from(MODELS))
-    def unload(self, model: ModelTerms) -> None:
-        self.desk.unload(model, cut=self.desk.may_cut)
+    @rule(number=NUMBERS)
+    def unload(self, number: int) -> None:
+        self.desk.unload(self.models[number], cut=self.desk.may_cut)
         self.desk.may_cut = self.max_drain_s is not None
 
-    @rule(model=st.sampled_from(MODELS))
-    def drain(self, model: ModelTerms) -> None:
-        self.desk.drain(model)
+    @rule(number=NUMBERS)
+    def drain(self, number: int) -> None:
+        self.desk.drain(self.models[number])
 
-    @rule(model=st.sampled_from(MODELS[:2]), pinned=st.booleans())
-    def pin(self, model: ModelTerms, pinned: bool) -> None:
-        self.desk.pin(model, pinned)
+    @rule(number=st.integers(0, 1), pinned=st.booleans())
+    def pin(self, number: int, pinned: bool) -> None:
+        self.desk.pin(self.models[number], pinned)
 
     @invariant()
     def books_agree(self) -> None:
@@ -115,6 +136,20 @@ class Schedules(RuleBasedStateMachine):
             assert each.in_flight == self.desk.in_flight(each.server)
             assert each.in_flight == sum(each.levels.values())
         assert {each.ticket for each in self.desk.scheduler.queue()} == set(self.desk.waiting)
+
+    @invariant()
+    def further_servers_cost_nobody_a_place(self) -> None:
+        """No model has more than it may have; who goes, goes for a model that has none."""
+        for model in self.models:
+            assert len(self.desk.servers(model)) <= model.replicas
+        for each in self.desk.scheduler.residents:
+            if each.closing is Closing.SWAP and self.desk.phases[each.server] == "ready":
+                assert any(self.is_for(other, each) for other in self.models)
+
+    def is_for(self, model: ModelTerms, victim: Resident) -> bool:
+        """Whether the place of ``victim`` is for ``model``."""
+        state = self.desk.scheduler.state(model.model_id)
+        return state is not None and state.is_wanted and state.swap is victim.swap
 
     @invariant()
     def nobody_waits_for_nothing(self) -> None:
@@ -131,14 +166,14 @@ class Schedules(RuleBasedStateMachine):
         """Whatever happened: everybody gets an end, and a shutdown ends everything."""
         if not hasattr(self, "desk"):
             return
-        for model in MODELS[:2]:
+        for model in self.models[:2]:
             self.desk.pin(model, False)
         self.desk.settle()
         assert not self.desk.waiting
         self.desk.shut_down()
         self.desk.settle()
         assert self.desk.scheduler.is_idle
-        self.desk.arrive(MODELS[0])
+        self.desk.arrive(self.models[0])
         assert not self.desk.waiting
         assert not self.desk.granted
 

@@ -1,4 +1,4 @@
-"""Another planner's answer, with a limit on how many models there are at once."""
+"""Another planner's answer, with a limit on how many servers there are at once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["CappedPlanner"]
 
 
 class CappedPlanner(Planner):
-    """``inner``, and never more than ``size`` models at once."""
+    """``inner``, and never more than ``size`` servers at once."""
 
     __slots__ = ("_count", "_inner")
 
@@ -25,7 +25,7 @@ class CappedPlanner(Planner):
         victims = self._inner.plan(target, held)
         if victims is None:
             return None
-        rest = [each for each in held if each.terms.model_id not in victims]
+        rest = [each for each in held if each.server not in victims]
         more = self._count.plan(target, rest)
         return None if more is None else victims | more
 

@@ -1,4 +1,4 @@
-"""So many models at once, the least recently used goes first."""
+"""So many servers at once, the least recently used goes first."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["CountPlanner", "ExclusivePlanner"]
 
 
 class CountPlanner(Planner):
-    """At most ``size`` models at once."""
+    """At most ``size`` servers at once."""
 
     __slots__ = ("_size",)
 
@@ -29,11 +29,11 @@ class CountPlanner(Planner):
         pinned = [each.terms.name for each in held if each.pinned]
         if len(pinned) >= self._size:
             places = "the only place" if self._size == 1 else f"all {self._size} places"
-            raise NoRoom(target.name, tuple(sorted(pinned)), f"they hold {places}")
+            raise NoRoom(target.name, tuple(sorted(set(pinned))), f"they hold {places}")
         movable = [each for each in held if each.movable]
         if len(movable) < surplus:
             return None
-        return frozenset(each.terms.model_id for each in movable[:surplus])
+        return frozenset(each.server for each in movable[:surplus])
 
     def kind(self, target: ModelTerms) -> Hashable:
         """See ``Planner``: all are equal."""
@@ -41,7 +41,7 @@ class CountPlanner(Planner):
 
 
 class ExclusivePlanner(CountPlanner):
-    """One model at a time."""
+    """One server at a time."""
 
     __slots__ = ()
 

@@ -53,7 +53,11 @@ class GroupsPlanner(Planner):
     def plan(self, target: ModelTerms, held: Sequence[Held]) -> frozenset[int] | None:
         """See ``Planner``."""
         own = self._group_of.get(target.name, _REST)
-        unwanted = [each for each in held if self._must_go(own, each.terms.name)]
+        unwanted = [
+            each
+            for each in held
+            if each.terms.model_id != target.model_id and self._must_go(own, each.terms.name)
+        ]
         return without(target, unwanted, f"group '{own.name}' cannot run beside them")
 
     def _must_go(self, own: Group, other_name: str) -> bool:

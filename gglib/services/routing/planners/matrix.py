@@ -18,8 +18,8 @@ class MatrixPlanner(Planner):
     """Whatever is in memory is part of one of the sets. A model in no set runs alone.
 
     Of the sets that hold the target, the one is chosen that costs least to reach: the sum of
-    the ``costs`` of what must go (1 where none is said); of equals, the one that disturbs
-    fewer at work, then the one that was said first.
+    the ``costs`` of the servers that must go (1 where none is said); of equals, the one that
+    disturbs fewer at work, then the one that was said first.
     """
 
     __slots__ = ("_costs", "_sets_of")
@@ -55,8 +55,8 @@ class MatrixPlanner(Planner):
             if best is None or price < best:
                 best, chosen = price, unwanted
         if chosen is not None:
-            return frozenset(each.terms.model_id for each in chosen)
+            return frozenset(each.server for each in chosen)
         if only_pinned_are_in_the_way:
-            pinned = sorted(each.terms.name for each in held if each.pinned)
+            pinned = sorted({each.terms.name for each in held if each.pinned})
             raise NoRoom(target.name, tuple(pinned), "no set of the matrix has it beside them")
         return None

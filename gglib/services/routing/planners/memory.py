@@ -1,4 +1,4 @@
-"""As many models as memory holds."""
+"""As many servers as memory holds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["MemoryPlanner"]
 
 
 class MemoryPlanner(Planner):
-    """The needs of all models together stay within ``budgets``: bytes, by device.
+    """The needs of all servers together stay within ``budgets``: bytes, by device.
 
     A device without a budget has nothing to give. A model without needs fits everywhere.
     ``budgets`` is read anew for every plan: whoever measures may change it.
@@ -38,7 +38,7 @@ class MemoryPlanner(Planner):
         if missing:
             return None
         if len(chosen) < 2:
-            return frozenset(each.terms.model_id for each in chosen)
+            return frozenset(each.server for each in chosen)
         # A later, larger one may have made an earlier one's going needless; spare the dearest.
         kept = list(held)
         for each in chosen:
@@ -47,7 +47,7 @@ class MemoryPlanner(Planner):
             if not self._missing(target, _sum([*kept, each])):
                 chosen.remove(each)
                 kept.append(each)
-        return frozenset(each.terms.model_id for each in chosen)
+        return frozenset(each.server for each in chosen)
 
     def kind(self, target: ModelTerms) -> Hashable:
         """See ``Planner``: who needs the same."""
