@@ -11,7 +11,7 @@ from gglib.library import Library, hold_library
 from gglib.logs import SilentSink
 from gglib.ports.event_sink import EventSink
 from gglib.settings import Settings
-from gglib.testing.mock_parts import MockEngine, MockModelSource
+from gglib.testing.mock_parts import MockEngine, MockModelSource, MockServerClient
 from gglib_adapters.catalog.memory import MemoryModelCatalog, MemoryServerRegistry
 from gglib_adapters.runners.mock import MockRunner
 
@@ -37,6 +37,7 @@ def mock_adapters(runner: MockRunner) -> GivenAdapters:
         catalog=MemoryModelCatalog(),
         registry=MemoryServerRegistry(),
         source=MockModelSource(),
+        server_client=MockServerClient(runner),
     )
 
 
