@@ -240,6 +240,7 @@ class Composition:
             self.default_runner,
             await self.registry(),
             await self.engines(),
+            await self.server_client(),
             clock=self.clock,
             events=self.events,
             owner=Owner(kind=owner, pid=pid, process_started_at=process_started_at, node=node),

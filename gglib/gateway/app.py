@@ -63,6 +63,8 @@ def _running_object(view: ResidentView) -> dict[str, Any]:
         "engine": server.engine if server else None,
         "started_at": server.handle.started_at if server else None,
         "load_s": server.load_s if server else None,
+        "slots_total": server.slots_total if server else None,
+        "context_size": server.context_size if server else None,
         "pinned": view.pinned,
         "closing": str(view.closing) if view.closing else None,
         "ttl_left_s": view.ttl_left_s,

@@ -226,9 +226,7 @@ class Router:
         Returns whether it is: not if its model has a server, or the router shuts down.
         """
         now = self._clock.monotonic()
-        taken = self._scheduler.take_over(
-            self._terms(server.model), now, slots=server.record.config.parallel
-        )
+        taken = self._scheduler.take_over(self._terms(server.model), now, slots=server.slots_total)
         if taken is None:
             return False
         number, actions = taken
@@ -409,7 +407,7 @@ class Router:
                     self._scheduler.server_ready(
                         slot.number,
                         self._clock.monotonic(),
-                        slots=slot.server.record.config.parallel,
+                        slots=slot.server.slots_total,
                     )
                 )
                 await self._serving.wait_gone(slot.server)
