@@ -30,6 +30,7 @@ from gglib.plugins import (
     MODEL_SOURCES,
     PROCESS_RUNNERS,
     PROCESS_TABLES,
+    SERVER_CLIENTS,
     SERVER_REGISTRIES,
     adapter_names,
     blamed,
@@ -43,6 +44,7 @@ from gglib.ports.model_catalog import ModelCatalog
 from gglib.ports.model_source import ModelSource
 from gglib.ports.process_runner import ProcessRunner
 from gglib.ports.process_table import ProcessTable
+from gglib.ports.server_client import ServerClient
 from gglib.ports.server_registry import ServerRegistry
 from gglib.services.intent import DEFAULT_ENGINES
 from gglib.services.models import Declaration, ModelService
@@ -145,6 +147,11 @@ class Composition:
         place = Place(group=DEVICE_INVENTORIES, port=DeviceInventory)  # type: ignore[type-abstract]
         return await self._only("devices", place, "system")
 
+    async def server_client(self) -> ServerClient:
+        """Return what asks running servers about themselves."""
+        place = Place(group=SERVER_CLIENTS, port=ServerClient)  # type: ignore[type-abstract]
+        return await self._only("server_client", place, "http")
+
     async def models(self) -> ModelService:
         """Return the models by name, those of the configuration included."""
         if "models" not in self._parts:
@@ -233,6 +240,7 @@ class Composition:
             self.default_runner,
             await self.registry(),
             await self.engines(),
+            await self.server_client(),
             clock=self.clock,
             events=self.events,
             owner=Owner(kind=owner, pid=pid, process_started_at=process_started_at, node=node),

@@ -20,6 +20,7 @@ from gglib.ports.model_catalog import ModelCatalog
 from gglib.ports.model_source import ModelSource
 from gglib.ports.process_runner import ProcessRunner
 from gglib.ports.process_table import ProcessTable
+from gglib.ports.server_client import ServerClient
 from gglib.ports.server_registry import ServerRegistry
 from gglib.services.sources import check_source_name
 
@@ -142,6 +143,9 @@ class GivenAdapters:
     )
     devices: Adapter[DeviceInventory] | None = attrs.field(
         default=None, validator=_one(DeviceInventory)
+    )
+    server_client: Adapter[ServerClient] | None = attrs.field(
+        default=None, validator=_one(ServerClient)
     )
     runner: Adapter[ProcessRunner] | None = attrs.field(default=None, validator=_one(ProcessRunner))
     engine: Adapter[Engine] | None = attrs.field(default=None, validator=_one(Engine))

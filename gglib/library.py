@@ -24,6 +24,7 @@ from gglib.ports.model_catalog import ModelCatalog
 from gglib.ports.model_source import ModelSource
 from gglib.ports.process_runner import ProcessRunner
 from gglib.ports.process_table import ProcessTable
+from gglib.ports.server_client import ServerClient
 from gglib.ports.server_registry import ServerRegistry
 from gglib.services.models import ModelService
 from gglib.services.pool import EvictionCallback, Pool
@@ -121,6 +122,7 @@ async def open_library(
     source: Adapter[ModelSource] | None = None,
     process_table: Adapter[ProcessTable] | None = None,
     devices: Adapter[DeviceInventory] | None = None,
+    server_client: Adapter[ServerClient] | None = None,
     runners: Mapping[str, Adapter[ProcessRunner]] = _NONE,
     engines: Mapping[str, Adapter[Engine]] = _NONE,
     sources: Mapping[str, Adapter[ModelSource]] = _NONE,
@@ -138,7 +140,7 @@ async def open_library(
       recorded under the name of its class, or of its factory; ``engine`` has its own name.
     - ``catalog``, ``registry``: where models and servers are kept, instead of the database.
     - ``source``: finds model files; ``process_table``: tells who lives on this machine;
-      ``devices``: tells what memory it has.
+      ``devices``: tells what memory it has; ``server_client``: asks running servers.
     - ``runners``, ``engines``, ``sources``: more of them, by name, beside what is installed
       and configured; one of the same name takes the other's place.
     - ``clock``: where time comes from; ``events``: where events go, else nowhere.
@@ -161,6 +163,7 @@ async def open_library(
         source=source,
         process_table=process_table,
         devices=devices,
+        server_client=server_client,
         runners=runners,
         engines=engines,
         sources=sources,

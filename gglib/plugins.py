@@ -29,6 +29,7 @@ __all__ = [
     "MODEL_SOURCES",
     "PROCESS_RUNNERS",
     "PROCESS_TABLES",
+    "SERVER_CLIENTS",
     "SERVER_REGISTRIES",
     "Plugin",
     "adapter_names",
@@ -47,6 +48,7 @@ MODEL_CATALOGS = "gglib.model_catalogs"
 MODEL_SOURCES = "gglib.model_sources"
 PROCESS_RUNNERS = "gglib.process_runners"
 PROCESS_TABLES = "gglib.process_tables"
+SERVER_CLIENTS = "gglib.server_clients"
 SERVER_REGISTRIES = "gglib.server_registries"
 
 GROUPS = (
@@ -57,6 +59,7 @@ GROUPS = (
     SERVER_REGISTRIES,
     PROCESS_TABLES,
     DEVICE_INVENTORIES,
+    SERVER_CLIENTS,
 )
 
 P = TypeVar("P")

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import ssl
 from collections.abc import Mapping, Set
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import anyio
-import anyio.to_thread
 
 from gglib.domain.health import ServerHealth
 from gglib.ports.clock import Clock
+from gglib_adapters.http_client import LazyHttpClient
 
 if TYPE_CHECKING:
     import httpx
@@ -25,10 +23,9 @@ _MAX_CONNECTIONS = 16
 
 
 class HttpProbe:
-    """Asks ``GET base_url + path`` once per call. One HTTP client, made at the first call.
+    """Asks ``GET base_url + path`` once per call, on a connection of its own.
 
-    Connections are not kept: an idle one would hold a worker of the server, and would
-    outlive the server here. Call ``aclose`` at the end.
+    Call ``aclose`` at the end.
     """
 
     __slots__ = ("_client", "_clock", "_timeout_s")
@@ -36,7 +33,7 @@ class HttpProbe:
     def __init__(self, *, clock: Clock, timeout_s: float) -> None:
         self._clock = clock
         self._timeout_s = timeout_s
-        self._client: httpx.AsyncClient | None = None
+        self._client = LazyHttpClient(timeout_s=timeout_s, max_connections=_MAX_CONNECTIONS)
 
     async def probe(
         self,
@@ -47,7 +44,7 @@ class HttpProbe:
         headers: Mapping[str, str] | None = None,
     ) -> ServerHealth:
         """Return what the server says of itself; every failure is an unhealthy state."""
-        client = await self._opened()
+        client = await self._client.opened()
         began = self._clock.monotonic()
         answer: ServerHealth | None = None
         with anyio.move_on_after(self._timeout_s):
@@ -61,31 +58,7 @@ class HttpProbe:
 
     async def aclose(self) -> None:
         """Close the HTTP client, if there is one."""
-        client, self._client = self._client, None
-        if client is not None:
-            await client.aclose()
-
-    async def _opened(self) -> httpx.AsyncClient:
-        if self._client is None:
-            # 0.1 s of imports: not on the event loop, and not before a server is asked.
-            library: Any = await anyio.to_thread.run_sync(importlib.import_module, "httpx")
-            if self._client is None:
-                limits = library.Limits(
-                    max_connections=_MAX_CONNECTIONS, max_keepalive_connections=0
-                )
-                self._client = library.AsyncClient(
-                    timeout=self._timeout_s,
-                    limits=limits,
-                    # Runners reach servers over plain HTTP: reading the certificate store,
-                    # 0.1 s, is saved, and https fails closed.
-                    verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
-                    headers={"connection": "close"},
-                    # A proxy or a netrc of the user's must not come between.
-                    trust_env=False,
-                )
-        client = self._client
-        assert client is not None
-        return client
+        await self._client.aclose()
 
     async def _ask(
         self,

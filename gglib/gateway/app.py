@@ -69,6 +69,8 @@ def _running_object(view: ResidentView) -> dict[str, Any]:
         "device": view.device,
         "memory_bytes": dict(view.memory),
         "memory_observed_bytes": view.memory_observed_bytes,
+        "slots_total": server.slots_total if server else None,
+        "context_size": server.context_size if server else None,
         "pinned": view.pinned,
         "closing": str(view.closing) if view.closing else None,
         "ttl_left_s": view.ttl_left_s,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from gglib.ports.model_source import LocatedModel, ModelSource
     from gglib.ports.process_runner import ProcessRunner
     from gglib.ports.process_table import ProcessIdentity, ProcessTable
+    from gglib.ports.server_client import ServerClient, ServerProps
     from gglib.ports.server_registry import ServerRegistry
 
 __all__ = [
@@ -40,6 +41,8 @@ __all__ = [
     "ProcessRunner",
     "ProcessTable",
     "RunnerSet",
+    "ServerClient",
+    "ServerProps",
     "ServerRegistry",
 ]
 
@@ -63,6 +66,8 @@ _PLACES = {
     "ProcessRunner": "gglib.ports.process_runner",
     "ProcessTable": "gglib.ports.process_table",
     "RunnerSet": "gglib.ports.context",
+    "ServerClient": "gglib.ports.server_client",
+    "ServerProps": "gglib.ports.server_client",
     "ServerRegistry": "gglib.ports.server_registry",
 }
 

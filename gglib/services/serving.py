@@ -13,14 +13,17 @@ from gglib.domain.handle import ProcessHandle
 from gglib.domain.health import ServerHealth
 from gglib.domain.model import Model
 from gglib.domain.ownership import Owner, OwnerKind, ServerRecord
+from gglib.domain.server_props import ServerProps
 from gglib.domain.state import ServerState
 from gglib.errors import ModelFileMissing, NotRunning
 from gglib.ports.clock import Clock
 from gglib.ports.context import EngineSet, RunnerSet
 from gglib.ports.event_sink import EventSink
 from gglib.ports.process_runner import ProcessRunner
+from gglib.ports.server_client import ServerClient
 from gglib.ports.server_registry import ServerRegistry
 from gglib.services.intent import choose_engine, config_for
+from gglib.services.server_questions import ServerQuestions
 from gglib.services.server_reports import ServerReports
 from gglib.services.starting import PortLost, Started, Starter, Wish
 
@@ -39,6 +42,10 @@ class RunningServer:
     handle: ProcessHandle
     model: Model
     load_s: float
+    slots_total: int | None = None
+    """How many requests it works on at once; ``None``: unknown, or any number."""
+    context_size: int | None = None
+    """The most tokens that one request may have, prompt and answer; ``None``: unknown."""
 
     @property
     def server_id(self) -> str:
@@ -79,6 +86,7 @@ class ServingService:
         default_runner: str,
         registry: ServerRegistry,
         engines: EngineSet,
+        server_client: ServerClient,
         *,
         clock: Clock,
         events: EventSink,
@@ -94,10 +102,12 @@ class ServingService:
         self._engines = engines
         self._clock = clock
         self._reports = ServerReports(clock=clock, events=events)
+        self._questions = ServerQuestions(server_client, clock=clock, events=events)
         self._starter = Starter(
             registry,
             clock=clock,
             reports=self._reports,
+            questions=self._questions,
             owner=owner,
             timeout_s=start_timeout_s,
             keep_alive=keep_alive,
@@ -141,11 +151,7 @@ class ServingService:
                 raise ModelFileMissing(path)
         wish = Wish(config, chosen, runner_name, runner)
         started = await self._started(wish)
-        server = RunningServer(
-            record=started.record, handle=started.handle, model=model, load_s=started.load_s
-        )
-        self._servers[server.server_id] = server
-        return server
+        return self._took(started, model)
 
     async def adopt(self, record: ServerRecord, model: Model) -> RunningServer | None:
         """Take over the ready server on record, which another process started.
@@ -164,11 +170,14 @@ class ServingService:
             await self.stop_record(record)
             return None
         await self._runners[record.runner].adopt(handle)
+        props = ServerProps()
+        if record.engine in self._engines:
+            engine = self._engines[record.engine]
+            props = await self._questions.props(engine, handle.base_url, record.api_key)
         if not by_hand:
             record = attrs.evolve(record, owner=self._owner)
             await self._registry.put(record)
-        server = RunningServer(record=record, handle=handle, model=model, load_s=0.0)
-        self._servers[server.server_id] = server
+        server = self._took(Started(record, handle, 0.0, props), model)
         self._reports.adopted(record, handle)
         return server
 
@@ -245,6 +254,20 @@ class ServingService:
         """Whether a server of its engine that does not answer hangs, whatever it works on."""
         name = server.engine
         return name in self._engines and self._engines[name].capabilities.answers_while_busy
+
+    def _took(self, started: Started, model: Model) -> RunningServer:
+        """Count a ready server as one of this service's."""
+        props = started.props
+        server = RunningServer(
+            record=started.record,
+            handle=started.handle,
+            model=model,
+            load_s=started.load_s,
+            slots_total=props.slots_total or started.record.config.parallel,
+            context_size=props.context_size,
+        )
+        self._servers[server.server_id] = server
+        return server
 
     async def _started(self, wish: Wish) -> Started:
         for _ in range(_PORT_RETRIES):

@@ -11,6 +11,7 @@ from gglib.domain.config import SERVER_ID_VARIABLE, ServerConfig
 from gglib.domain.handle import ProcessHandle
 from gglib.domain.ids import new_server_id
 from gglib.domain.ownership import Owner, ServerRecord
+from gglib.domain.server_props import ServerProps
 from gglib.domain.state import ServerState
 from gglib.errors import NotRunning, PortInUse, StartFailed, StartTimeout
 from gglib.ports.clock import Clock
@@ -18,6 +19,7 @@ from gglib.ports.engine import Engine
 from gglib.ports.process_runner import ProcessRunner
 from gglib.ports.server_registry import ServerRegistry
 from gglib.services.readiness import Outcome, OutcomeKind, last_lines, port_was_lost, until_settled
+from gglib.services.server_questions import ServerQuestions
 from gglib.services.server_reports import ServerReports
 
 __all__ = ["PortLost", "Started", "Starter", "Wish"]
@@ -48,12 +50,21 @@ class Started:
     record: ServerRecord
     handle: ProcessHandle
     load_s: float
+    props: ServerProps
 
 
 class Starter:
     """Starts servers in the name of one owner. Whatever fails leaves no process and no row."""
 
-    __slots__ = ("_clock", "_keep_alive", "_owner", "_registry", "_reports", "_timeout_s")
+    __slots__ = (
+        "_clock",
+        "_keep_alive",
+        "_owner",
+        "_questions",
+        "_registry",
+        "_reports",
+        "_timeout_s",
+    )
 
     def __init__(
         self,
@@ -61,6 +72,7 @@ class Starter:
         *,
         clock: Clock,
         reports: ServerReports,
+        questions: ServerQuestions,
         owner: Owner,
         timeout_s: float,
         keep_alive: bool,
@@ -68,6 +80,7 @@ class Starter:
         self._registry = registry
         self._clock = clock
         self._reports = reports
+        self._questions = questions
         self._owner = owner
         self._timeout_s = timeout_s
         self._keep_alive = keep_alive
@@ -95,6 +108,8 @@ class Starter:
             if outcome.kind is not OutcomeKind.READY:
                 raise await self._failure(wish, runner, handle, outcome)
             load_s = self._clock.monotonic() - began
+            # Here, where a cancellation still leaves nothing.
+            props = await self._questions.props(wish.engine, handle.base_url, record.api_key)
             record = attrs.evolve(record, state=ServerState.READY)
             await self._registry.put(record)
         except BaseException as error:
@@ -102,7 +117,7 @@ class Starter:
                 await self._undo(runner, record, error)
             raise
         self._reports.ready(record, load_s)
-        return Started(record, handle, load_s)
+        return Started(record, handle, load_s, props)
 
     def _intent(self, wish: Wish) -> tuple[ServerRecord, ServerConfig]:
         """Return the row to write, and what to start: the same, with identity and key."""

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from gglib.testing.contracts.model_source import KnownModel, ModelSourceContract
     from gglib.testing.contracts.process_runner import Behaviour, ProcessRunnerContract, RunnerKit
     from gglib.testing.contracts.process_table import ProcessTableContract
+    from gglib.testing.contracts.server_client import ServerClientContract
     from gglib.testing.contracts.server_registry import ServerRegistryContract
-    from gglib.testing.mock_parts import MockEngine, MockModelSource
+    from gglib.testing.mock_parts import MockEngine, MockModelSource, MockServerClient
     from gglib.testing.mocked_gateway import MockGateway, mock_gateway
     from gglib.testing.mocked_library import mock_library
     from gglib.testing.stub_engine import StubEngine
@@ -53,6 +54,7 @@ __all__ = [
     "MockRequest",
     "MockRunner",
     "MockScript",
+    "MockServerClient",
     "MockWorld",
     "ModelCatalogContract",
     "ModelSourceContract",
@@ -60,6 +62,7 @@ __all__ = [
     "ProcessTableContract",
     "RecordingSink",
     "RunnerKit",
+    "ServerClientContract",
     "ServerRegistryContract",
     "StubEngine",
     "SystemClock",
@@ -87,6 +90,7 @@ _PLACES = {
     "MockRequest": "gglib_adapters.runners.mock",
     "MockRunner": "gglib_adapters.runners.mock",
     "MockScript": "gglib_adapters.runners.mock",
+    "MockServerClient": "gglib.testing.mock_parts",
     "MockWorld": "gglib_adapters.runners.mock",
     "ModelCatalogContract": "gglib.testing.contracts.model_catalog",
     "ModelSourceContract": "gglib.testing.contracts.model_source",
@@ -94,6 +98,7 @@ _PLACES = {
     "ProcessTableContract": "gglib.testing.contracts.process_table",
     "RecordingSink": "gglib.testing.contexts",
     "RunnerKit": "gglib.testing.contracts.process_runner",
+    "ServerClientContract": "gglib.testing.contracts.server_client",
     "ServerRegistryContract": "gglib.testing.contracts.server_registry",
     "StubEngine": "gglib.testing.stub_engine",
     "SystemClock": "gglib.bootstrap",

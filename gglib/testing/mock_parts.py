@@ -1,4 +1,4 @@
-"""An engine and a model source that exist on paper, for tests without files and programs."""
+"""Parts that exist on paper, for tests without files, programs and a network."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from gglib.errors import ModelFileMissing
 from gglib.ports.device_inventory import DeviceInventory
 from gglib.ports.engine import Engine, EngineCapabilities, EngineProbe
 from gglib.ports.model_source import LocatedModel, ModelSource
+from gglib.ports.server_client import ServerClient, ServerProps
+from gglib_adapters.runners.mock import MockRunner
 
-__all__ = ["MockDeviceInventory", "MockEngine", "MockModelSource"]
+__all__ = ["MockDeviceInventory", "MockEngine", "MockModelSource", "MockServerClient"]
 
 
 class MockEngine(Engine):
@@ -69,3 +71,18 @@ class MockModelSource(ModelSource):
             facts=ModelFacts(architecture="llama", capabilities=text),
             suggested_name=path.stem,
         )
+
+
+class MockServerClient(ServerClient):
+    """Knows what the servers of a mock runner would tell, and asks nobody.
+
+    That is what their scripts say, else their configurations; what neither says is unknown.
+    """
+
+    def __init__(self, runner: MockRunner) -> None:
+        self._runner = runner
+
+    async def props(self, base_url: str, api_key: str | None) -> ServerProps:
+        """Return what the server there has in its script; nothing if there is none."""
+        del api_key
+        return self._runner.props(base_url)

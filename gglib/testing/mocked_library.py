@@ -11,7 +11,12 @@ from gglib.library import Library, hold_library
 from gglib.logs import SilentSink
 from gglib.ports.event_sink import EventSink
 from gglib.settings import Settings
-from gglib.testing.mock_parts import MockDeviceInventory, MockEngine, MockModelSource
+from gglib.testing.mock_parts import (
+    MockDeviceInventory,
+    MockEngine,
+    MockModelSource,
+    MockServerClient,
+)
 from gglib_adapters.catalog.memory import MemoryModelCatalog, MemoryServerRegistry
 from gglib_adapters.runners.mock import MockRunner
 
@@ -38,6 +43,7 @@ def mock_adapters(runner: MockRunner) -> GivenAdapters:
         registry=MemoryServerRegistry(),
         source=MockModelSource(),
         devices=MockDeviceInventory(),
+        server_client=MockServerClient(runner),
     )
 
 

@@ -42,7 +42,7 @@ class StubEngine(Engine):
     @property
     def capabilities(self) -> EngineCapabilities:
         """See ``Engine``."""
-        return EngineCapabilities(embeddings=True)
+        return EngineCapabilities(embeddings=True, slots="props" in self.options)
 
     @property
     def api_key_variable(self) -> str | None:

@@ -16,6 +16,7 @@ Options, all optional but ``port``:
 ``tells_end``     prints ``asked to stop`` at a SIGTERM, of which it then dies
 ``health_path``   where it tells that it is ready, in place of ``/health``
 ``health_status`` with what status, in place of 200
+``props``         what it tells of itself under ``/props``, in place of 404
 ``children``      a list of ``group``, ``session``, ``orphan``, ``deaf``: processes it starts
 ``record``        a file that gets one JSON line per request
 ``ballast_bytes`` memory it holds
@@ -122,6 +123,8 @@ class Stub:
             return self.send(stream, self.options.get("health_status", 200), {"status": "ok"})
         if self.key and headers.get("authorization") != f"Bearer {self.key}":
             return self.refuse(stream, 401, "Invalid API Key", "authentication_error")
+        if path == "/props" and "props" in self.options:
+            return self.send(stream, 200, self.options["props"])
         if path == "/v1/models":
             return self.send(stream, 200, {"object": "list", "data": [{"id": self.name}]})
         if path == "/v1/embeddings":

@@ -18,6 +18,7 @@ from gglib.domain.model import Model, ModelDefaults
 from gglib.domain.ownership import Owner, OwnerKind, ServerRecord
 from gglib.ports.context import AdapterContext, EngineSet
 from gglib.ports.process_runner import ProcessRunner
+from gglib.ports.server_client import ServerClient
 from gglib.ports.server_registry import ServerRegistry
 from gglib.services.serving import ServingService
 from gglib.testing.contexts import RecordingSink, make_context
@@ -25,6 +26,7 @@ from gglib.testing.stub_engine import StubEngine
 from gglib_adapters.catalog.registry import open_sqlite_registry
 from gglib_adapters.process_table import PsutilProcessTable
 from gglib_adapters.runners.local import open_local_runner
+from gglib_adapters.server_client import open_http_server_client
 
 __all__ = [
     "PointRegistry",
@@ -117,10 +119,17 @@ def model_of(data_dir: Path, name: str = "alpha", **defaults: Any) -> Model:
 class World:
     """The real parts around a serving service."""
 
-    def __init__(self, runner: ProcessRunner, registry: ServerRegistry, engines: EngineSet) -> None:
+    def __init__(
+        self,
+        runner: ProcessRunner,
+        registry: ServerRegistry,
+        engines: EngineSet,
+        server_client: ServerClient,
+    ) -> None:
         self.runner = runner
         self.registry = registry
         self.engines = engines
+        self.server_client = server_client
         self.events = RecordingSink()
         self.clock = SystemClock()
         self.processes = PsutilProcessTable()
@@ -147,6 +156,7 @@ class World:
             "local",
             registry,
             self.engines,
+            self.server_client,
             clock=self.clock,
             events=self.events,
             owner=Owner(kind=kind, pid=pid, process_started_at=process_started_at, node=node),
@@ -162,7 +172,8 @@ async def open_world(data_dir: Path, engine: StubEngine, **settings: Any) -> Asy
         context = make_context(data_dir, name="local", engines=engines, settings=settings)
         registry = await stack.enter_async_context(open_sqlite_registry(make_context(data_dir)))
         runner = await stack.enter_async_context(open_local_runner(context))
-        yield World(runner, registry, engines)
+        client = await stack.enter_async_context(open_http_server_client(context))
+        yield World(runner, registry, engines, client)
 
 
 class PointRegistry(ServerRegistry):

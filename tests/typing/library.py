@@ -19,6 +19,7 @@ from gglib.testing import (
     MockEngine,
     MockModelSource,
     MockRunner,
+    MockServerClient,
     RecordingSink,
 )
 from gglib_adapters.runners.local import open_local_runner
@@ -39,6 +40,7 @@ async def library(clock: Clock, sink: EventSink, path: Path) -> None:
         catalog=MemoryModelCatalog(),
         registry=MemoryServerRegistry(),
         source=MockModelSource(),
+        server_client=MockServerClient(MockRunner()),
         runners={"near": open_local_runner, "paper": MockRunner()},
     ) as lib:
         model = await lib.models.add(path, name="qwen", aliases=["q"])
@@ -47,6 +49,7 @@ async def library(clock: Clock, sink: EventSink, path: Path) -> None:
         async with lib.serve(model, engine="mock", context_size=512) as server:
             assert_type(server, RunningServer)
             assert_type(server.base_url, str)
+            assert_type(server.slots_total, int | None)
             assert_type(server.api_key, str | None)
         async with lib.lease("qwen") as lease:
             assert_type(lease, Lease)

@@ -32,6 +32,7 @@ from gglib.ports.process_runner import ProcessRunner
 from gglib.ports.process_table import ProcessIdentity, ProcessTable
 from gglib.ports.server_registry import ServerRegistry
 from gglib.settings import GatewaySettings, ServingSettings, Settings
+from gglib.testing import MockRunner, MockServerClient
 from gglib.testing.contexts import RecordingSink
 from gglib_adapters.runners.local import open_local_runner
 
@@ -206,6 +207,7 @@ def everything() -> dict[str, Any]:
         "registry": PaperRegistry(),
         "source": PaperSource(),
         "process_table": PaperTable(),
+        "server_client": MockServerClient(MockRunner()),
         "runner": PaperRunner(),
         "engine": PaperEngine(),
     }
@@ -336,6 +338,7 @@ class Mistaken:
         ({"registry": 5}, "registry is a int; expected an instance of ServerRegistry"),
         ({"source": Path("/m")}, "; expected an instance of ModelSource"),
         ({"process_table": {}}, "process_table is a dict"),
+        ({"server_client": {}}, "server_client is a dict"),
         ({"engine": PaperRunner()}, "engine is a PaperRunner; expected an instance of Engine"),
         ({"runners": [PaperRunner()]}, "runners is a list; expected a mapping of names"),
         ({"runners": {"x": None}}, r"runners\['x'\] is a NoneType; expected"),

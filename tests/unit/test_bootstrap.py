@@ -28,7 +28,9 @@ from gglib.errors import (
 from gglib.given import GivenAdapters
 from gglib.plugins import ENGINES, MODEL_SOURCES, PROCESS_RUNNERS
 from gglib.ports.device_inventory import DeviceInventory, DeviceSurvey
+from gglib.ports.server_client import ServerProps
 from gglib.settings import Settings, load_settings
+from gglib.testing import MockRunner, MockServerClient
 from gglib.testing.contexts import RecordingSink
 
 STRANGER = textwrap.dedent('''
@@ -499,3 +501,16 @@ async def test_devices_are_this_machines_or_the_given(tmp_path: Path) -> None:
     given = GivenAdapters(devices=paper)
     async with compose(settings_of(tmp_path), events=RecordingSink(), given=given) as parts:
         assert await parts.devices() is paper
+
+
+async def test_server_client_is_gglibs_or_the_given(tmp_path: Path) -> None:
+    """By its entry point, or in its place an instance."""
+    mock = MockServerClient(MockRunner())
+    async with compose(settings_of(tmp_path), events=RecordingSink()) as parts:
+        client = await parts.server_client()
+        assert await client.props("http://127.0.0.1:1", None) == ServerProps()
+        assert await parts.server_client() is client
+    given = GivenAdapters(server_client=mock)
+    async with compose(settings_of(tmp_path), events=RecordingSink(), given=given) as parts:
+        assert await parts.server_client() is mock
+        assert await mock.props("http://127.0.0.1:1", None) == ServerProps()

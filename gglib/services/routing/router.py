@@ -260,7 +260,7 @@ class Router:
         """
         terms = await self._terms(server.model)
         now = self._clock.monotonic()
-        taken = self._scheduler.take_over(terms, now, slots=server.record.config.parallel)
+        taken = self._scheduler.take_over(terms, now, slots=server.slots_total)
         if taken is None:
             return False
         number, actions = taken
@@ -471,7 +471,7 @@ class Router:
                     self._scheduler.server_ready(
                         slot.number,
                         self._clock.monotonic(),
-                        slots=slot.server.record.config.parallel,
+                        slots=slot.server.slots_total,
                     )
                 )
                 await self._serving.wait_gone(slot.server)

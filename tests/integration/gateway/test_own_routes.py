@@ -121,6 +121,7 @@ async def test_resident_is_shown_from_its_loading_to_its_end() -> None:
         assert (row["state"], row["in_flight"], row["queued"]) == ("ready", 0, 0)
         assert (row["pid"], row["server_id"], row["engine"]) == (1, "server-1", "scripted")
         assert row["port"] == gateway.upstream.port
+        assert (row["slots_total"], row["context_size"]) == (None, None)
 
 
 @pytest.mark.parametrize("name", ["m", "m-alias", "org/four"])

@@ -15,6 +15,7 @@ import httpx
 import pytest
 from support.servers import lives, model_of, open_world, port_answers, processes_of
 
+from gglib.domain.ownership import OwnerKind
 from gglib.domain.state import ServerState
 from gglib.errors import ModelFileMissing, PortInUse, StartFailed, StartTimeout
 from gglib.testing.stub_engine import StubEngine
@@ -44,6 +45,20 @@ async def test_started_server_is_ready_on_record_and_reached_with_its_key(data_d
         assert not port_answers(server.handle.port)
         assert not serving.servers
         assert world.event_names == ["server.started", "server.ready", "server.stopped"]
+
+
+async def test_server_is_asked_with_its_key(data_dir: Path) -> None:
+    """When it starts, and when it is adopted."""
+    props = {"total_slots": 3, "default_generation_settings": {"n_ctx": 512}}
+    async with open_world(data_dir, StubEngine(takes_key=True, props=props)) as world:
+        model = model_of(data_dir)
+        server = await world.serving(OwnerKind.GATEWAY).start(model)
+        assert (server.slots_total, server.context_size) == (3, 512)
+        adopting = world.serving(OwnerKind.GATEWAY)
+        adopted = await adopting.adopt(server.record, model)
+        assert adopted is not None
+        assert (adopted.slots_total, adopted.context_size) == (3, 512)
+        await adopting.stop(adopted)
 
 
 async def test_key_that_the_user_set_is_kept(data_dir: Path) -> None:

@@ -45,6 +45,7 @@ from gglib.testing import (
     MemoryServerRegistry,
     MockRunner,
     MockScript,
+    MockServerClient,
     RecordingSink,
     make_context,
 )
@@ -637,6 +638,7 @@ class Serving:
             "mock",
             self.registry,
             EngineSet({"stub": StubEngine()}),
+            MockServerClient(self.runner),
             clock=self.clock,
             events=self.events,
             owner=Owner(kind=OwnerKind.LIBRARY, pid=1, process_started_at=0.0, node="here"),

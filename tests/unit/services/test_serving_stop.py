@@ -13,6 +13,7 @@ from gglib.domain.state import ServerState
 from gglib.errors import AdapterError, StopFailed
 from gglib.ports.context import EngineSet
 from gglib.services.serving import RunningServer, ServingService
+from gglib.testing import MockRunner, MockServerClient
 from gglib.testing.contexts import RecordingSink
 from gglib_adapters.catalog.memory import MemoryServerRegistry
 
@@ -33,6 +34,7 @@ class House:
             "local",
             self.registry,
             EngineSet({}),
+            MockServerClient(MockRunner()),
             clock=SystemClock(),
             events=self.events,
             owner=Owner(kind=OwnerKind.LIBRARY, pid=1, process_started_at=0.0, node="here"),

@@ -9,6 +9,7 @@ from typing import Self
 from gglib.domain.config import ServerConfig
 from gglib.domain.handle import ProcessHandle
 from gglib.domain.health import ServerHealth
+from gglib.domain.server_props import ServerProps
 from gglib.errors import NotConfigured, NotRunning
 from gglib.ports.clock import Clock
 from gglib_adapters.runners.mock.calls import MockCall
@@ -134,6 +135,14 @@ class MockControls:
         if server.engine is None:
             raise NotConfigured("the mock runner's socket", "make it with sockets=True")
         return server.engine
+
+    def props(self, base_url: str) -> ServerProps:
+        """Return what the running server at that address says of itself; none runs: nothing."""
+        for server in self._world.running():
+            if server.handle.base_url == base_url.rstrip("/"):
+                course = server.course
+                return ServerProps(slots_total=course.slots_total, context_size=course.context_size)
+        return ServerProps()
 
     def close(self) -> None:
         """Kill every server of its world at once, and close their sockets."""
