@@ -10,10 +10,15 @@ import threading
 import time
 from pathlib import Path
 
+import anyio
+import attrs
 import httpx
 import psutil
 import pytest
 from support.commands import Home, Served, stub_config
+
+from gglib.testing.contexts import make_context
+from gglib_adapters.catalog.registry import open_sqlite_registry
 
 
 @pytest.fixture
@@ -121,6 +126,65 @@ def test_gateway_that_was_killed_is_followed_by_one_that_adopts(home: Home) -> N
         assert {row["model"]: row["pid"] for row in rows} == before
         assert {row["owner"] for row in rows} == {"gateway"}
     assert not any(lives(pid) for pid in before.values()), "what is adopted is the gateway's"
+
+
+def doctor_row(home: Home, **changes: object) -> None:
+    """Change the handle in the one row of the registry."""
+
+    async def work() -> None:
+        async with open_sqlite_registry(make_context(home.path)) as registry:
+            (record,) = await registry.list()
+            assert record.handle is not None
+            handle = attrs.evolve(record.handle, **changes)  # type: ignore[arg-type]
+            await registry.put(attrs.evolve(record, handle=handle))
+
+    anyio.run(work)
+
+
+def killed(home: Home) -> int:
+    """Kill a gateway that has one server, of model a; return that one's pid."""
+    with home.serve() as served:
+        assert served.chat("a").status_code == 200
+        (row,) = home.json("ps")
+        served.process.kill()
+        served.process.wait(20)
+    return int(row["pid"])
+
+
+def test_stranger_with_the_pid_of_a_row_is_left_alone(home: Home) -> None:
+    """The row goes, the stranger lives, and the model is started anew."""
+    os.kill(killed(home), signal.SIGKILL)
+    with subprocess.Popen(["sleep", "600"]) as stranger:
+        try:
+            # As it is when a pid comes round again: after longer than this test takes.
+            doctor_row(home, pid=stranger.pid, process_started_at=1.0)
+            assert home.json("ps") == []
+            with home.serve() as served:
+                assert home.json("ps") == []
+                assert served.chat("a").status_code == 200
+            assert home.run("stop", "--all").returncode == 0
+            assert stranger.poll() is None
+        finally:
+            stranger.kill()
+
+
+def test_server_whose_row_tells_another_start_time_is_left_to_its_user(home: Home) -> None:
+    """Neither adopted nor stopped, by whoever looks; shown, until it is stopped by name."""
+    pid = killed(home)
+    doctor_row(home, process_started_at=1.0)
+    for _ in range(2):
+        with home.serve() as served:
+            assert served.chat("a").status_code == 200
+            rows = {row["pid"]: row["state"] for row in home.json("ps")}
+            assert len(rows) == 2
+            assert rows.pop(pid) == "disputed"
+        assert lives(pid)
+        assert f"(pid {pid}) bears the id of a server of a" in home.run("doctor").stdout
+    assert "server.orphan_left" in (home.path.parent / "serve.log").read_text()
+    with home.serve():
+        assert home.run("stop", "a").stdout == "stopped a\n"
+        assert home.json("ps") == []
+    assert not lives(pid)
 
 
 def test_orphans_are_stopped_where_that_is_set(home: Home) -> None:
