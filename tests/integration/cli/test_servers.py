@@ -15,7 +15,8 @@ import attrs
 import httpx
 import psutil
 import pytest
-from support.commands import Home, Served, stub_config
+from support.commands import Home, Served, stub_config, stub_section
+from support.servers import processes_of
 
 from gglib.testing.contexts import make_context
 from gglib_adapters.catalog.registry import open_sqlite_registry
@@ -93,39 +94,60 @@ def ask_in_vain(served: Served, model: str) -> None:
 THREE = '[routing]\nplanner = "count"\n[pool]\nmax_size = 4\n'
 
 
-def test_gateway_that_was_killed_is_followed_by_one_that_adopts(home: Home) -> None:
-    """Three servers answer again from the same processes; one that was loading is ended."""
-    home.configure(
-        stub_config("a", "b", "c", extra=THREE)
-        + '[engines.slow]\ncommand = ["sleep", "600"]\n'
-        + '[models.late]\npath = "a.gguf"\nengine = "slow"\n',
-        "a",
-        "b",
-        "c",
-    )
+@pytest.mark.parametrize("finishes", [False, True])
+def test_gateway_that_was_killed_is_followed_by_one_that_adopts(home: Home, finishes: bool) -> None:
+    """Three servers answer again from the same processes; one that was loading is ended.
+
+    Also where its loading has come to an end before the next gateway looks.
+    """
+    gate = home.path / "gate"
+    late = stub_section("slow", "late", gate=str(gate))
+    home.configure(stub_config("a", "b", "c", extra=THREE + late), "a", "b", "c", "late")
+    os.mkfifo(gate)
     with home.serve() as served:
         for name in ("a", "b", "c"):
             assert served.chat(name).status_code == 200
         waiting = threading.Thread(target=ask_in_vain, args=(served, "late"))
         waiting.start()
-        while len(before := {row["model"]: row["pid"] for row in home.json("ps")}) < 4:
+        while len(before := {row["model"]: row for row in home.json("ps")}) < 4:
             pass
         served.process.kill()
         served.process.wait(20)
         waiting.join()
     assert "its owner is gone" in home.run("doctor").stdout
-    assert all(lives(pid) for pid in before.values())
+    pids = {name: row["pid"] for name, row in before.items()}
+    assert set(processes_of(home.path)) == set(pids.values())
+    loading = pids.pop("late")
+    if finishes:
+        gate.open("wb").close()
+        until_healthy(before["late"]["port"])
+    # From now on it loads at once.
+    gate.unlink()
+    gate.touch()
 
     with home.serve() as served:
-        assert not lives(before.pop("late"))
-        for name in before:
+        assert set(processes_of(home.path)) == set(pids.values())
+        assert not lives(loading)
+        took_s = []
+        for name in pids:
             began = time.monotonic()
             assert served.chat(name).status_code == 200
-            assert time.monotonic() - began < 1
+            took_s.append(time.monotonic() - began)
+        print(f"first answers after {[f'{each:.3f}' for each in took_s]} s")
+        assert max(took_s) < 1
         rows = home.json("ps")
-        assert {row["model"]: row["pid"] for row in rows} == before
+        assert {row["model"]: row["pid"] for row in rows} == pids
         assert {row["owner"] for row in rows} == {"gateway"}
-    assert not any(lives(pid) for pid in before.values()), "what is adopted is the gateway's"
+        assert served.chat("late").status_code == 200
+    assert processes_of(home.path) == [], "what is adopted is the gateway's"
+    assert home.json("ps") == []
+
+
+def until_healthy(port: int) -> None:
+    """Return when a server has loaded."""
+    with httpx.Client(trust_env=False) as client:
+        while client.get(f"http://127.0.0.1:{port}/health").status_code != 200:
+            pass
 
 
 def doctor_row(home: Home, **changes: object) -> None:
