@@ -41,7 +41,8 @@ class LogSink(EventSink):
             for field in attrs.fields(type(event))
             if field.name != "at"
         }
-        level = "warning" if event.name.endswith(("failed", "unhealthy")) else "info"
+        warns = event.name.endswith(("failed", "left", "unhealthy"))
+        level = "warning" if warns else "info"
         # Standard error may be a pipe that nobody reads any more: what happened has happened.
         with suppress(OSError, ValueError):
             getattr(self._log, level)(event.name, **fields)

@@ -18,6 +18,7 @@ from gglib.cli.gateway_client import GatewayClient, find_gateway
 from gglib.cli.options import COMMON, Common, settings_for
 from gglib.cli.output import print_json, say
 from gglib.errors import AdapterError, ConfigurationError, EngineNotFound, GglibError
+from gglib.services.ownership import disputed_process
 
 if TYPE_CHECKING:
     from gglib.bootstrap import Composition
@@ -280,8 +281,14 @@ async def _servers(parts: Composition) -> list[Finding]:
         alive = processes.is_alive(owner.node, owner.pid, owner.process_started_at)
         runner = runners[record.runner]
         running = record.handle is not None and await runner.is_running(record.handle)
-        if running and not alive and owner.kind != "standalone":
-            name = record.config.model_name
+        name = record.config.model_name
+        if not running and (disputed := await disputed_process(record, runner)) is not None:
+            detail = (
+                f"a process (pid {disputed.pid}) bears the id of a server of {name}, but began at "
+                "another time than is on record; it is left alone"
+            )
+            findings.append(Finding("servers", WARNING, detail, f"gglib stop {name}"))
+        elif running and not alive and owner.kind != "standalone":
             detail = f"a server of {name} runs on and its owner is gone"
             findings.append(Finding("servers", WARNING, detail, f"gglib stop {name}"))
     return findings or [Finding("servers", OK, "no orphans")]

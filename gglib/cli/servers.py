@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import anyio
+import attrs
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
@@ -14,6 +15,7 @@ from gglib.cli.options import COMMON, Common, compose_for
 from gglib.cli.output import duration, print_json, print_table, say
 from gglib.domain.ownership import OwnerKind, ServerRecord
 from gglib.errors import GglibError, NotRunning
+from gglib.services.ownership import disputed_process
 
 if TYPE_CHECKING:
     from gglib.bootstrap import Composition
@@ -130,6 +132,8 @@ def ps(*, common: Common = COMMON) -> None:
                     rows[record.server_id] = {**_row(record), "state": "unknown"}
                 elif await _is_running(parts, record):
                     rows[record.server_id] = _row(record)
+                elif await disputed_process(record, runners[record.runner]) is not None:
+                    rows[record.server_id] = {**_row(record), "state": "disputed"}
             if (gateway := find_gateway(parts.settings.data_dir)) is not None:
                 async with GatewayClient(gateway) as client:
                     for seen in await client.running():
@@ -212,18 +216,24 @@ async def _stop_alone(
     stopped: list[str] = []
     failures: list[GglibError] = []
     serving = await parts.serving(OwnerKind.STANDALONE)
+    runners = await parts.runners()
     for record in await (await parts.registry()).list():
         if wanted not in (None, record.config.model_name):
             continue
-        if record.owner.kind is OwnerKind.GATEWAY and gateway is not None:
-            continue
         was_running = await _is_running(parts, record)
+        disputed = None
+        if not was_running and record.runner in runners:
+            disputed = await disputed_process(record, runners[record.runner])
+        if record.owner.kind is OwnerKind.GATEWAY and gateway is not None and disputed is None:
+            continue
+        # Whose a disputed one is, its user has just said.
+        handle = disputed or record.handle
         try:
-            await serving.stop_record(record)
+            await serving.stop_record(attrs.evolve(record, handle=handle))
         except GglibError as error:
             failures.append(error)
             continue
-        if was_running:
+        if was_running or disputed is not None:
             stopped.append(record.config.model_name)
     if failures:
         raise failures[0]

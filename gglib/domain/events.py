@@ -14,6 +14,7 @@ __all__ = [
     "GatewayStopped",
     "ModelAdded",
     "ModelRemoved",
+    "OrphanLeft",
     "OrphanStopped",
     "ServerAdopted",
     "ServerEvicted",
@@ -147,6 +148,16 @@ class ServerAdopted(Event):
     """A gateway took over a ready server that it had not started."""
 
     name: ClassVar[str] = "server.adopted"
+    server_id: str
+    model_name: str
+    pid: int | None
+
+
+@attrs.frozen(kw_only=True)
+class OrphanLeft(Event):
+    """A process bears a server's id and began at another time than is on record: left alone."""
+
+    name: ClassVar[str] = "server.orphan_left"
     server_id: str
     model_name: str
     pid: int | None

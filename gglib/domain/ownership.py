@@ -10,7 +10,7 @@ from gglib.domain.config import ServerConfig
 from gglib.domain.handle import ProcessHandle
 from gglib.domain.state import ServerState
 
-__all__ = ["Asker", "Owner", "OwnerKind", "ServerRecord", "Verdict", "verdict_for"]
+__all__ = ["Asker", "Found", "Owner", "OwnerKind", "ServerRecord", "Verdict", "verdict_for"]
 
 
 class OwnerKind(StrEnum):
@@ -53,13 +53,29 @@ class Verdict(StrEnum):
     """What the next start does with a row it finds."""
 
     LEAVE = "leave"
-    """Somebody's who is alive, or meant to run on."""
+    """Somebody's who is alive, or meant to run on, or not surely the one on record."""
     STOP = "stop"
     """Ours by identity, and its owner is gone."""
     ADOPT = "adopt"
     """Ready, and the asking gateway's from now on, if it is healthy."""
     FORGET = "forget"
     """No process of ours answers to it: the row goes, nothing else is touched."""
+
+
+class Found(StrEnum):
+    """What runs of a server on record. Identity is node, pid, start time and server id."""
+
+    SAME = "same"
+    """The process on record, or the bearer of its server id where no process is on record."""
+    DISPUTED = "disputed"
+    """A process with its pid and server id that began at another time than is on record.
+
+    Either the record is wrong, or the machine's clock was set.
+    """
+    REMAINS = "remains"
+    """Its process is dead; something that it started, and that bears its server id, is not."""
+    NOTHING = "nothing"
+    """Nobody bears its server id. Its pid may be a stranger's by now."""
 
 
 class Asker(StrEnum):
@@ -81,19 +97,25 @@ _ORPHANED = {
 
 
 def verdict_for(
-    record: ServerRecord, *, owner_alive: bool, process_alive: bool, asker: Asker = Asker.OTHER
+    record: ServerRecord, *, owner_alive: bool, found: Found, asker: Asker = Asker.OTHER
 ) -> Verdict:
-    """Return what to do with ``record``.
+    """Return what to do with ``record``, of which ``found`` runs.
 
-    ``process_alive``: a process with this row's identity (node, pid, start time and server
-    id) runs. A process that merely has the pid does not count, so a stranger is never touched.
+    A process that merely has the pid is nothing of it, so a stranger is never touched. One that
+    is disputed is nobody's to take over or to stop but a person's: its row stays, and shows it.
     """
-    if owner_alive and record.owner.kind is not OwnerKind.STANDALONE:
+    has_owner = owner_alive and record.owner.kind is not OwnerKind.STANDALONE
+    if has_owner or found is Found.DISPUTED:
         return Verdict.LEAVE
-    if not process_alive:
-        # A standalone start in progress has written its intent and not spawned yet.
-        starting = record.state is ServerState.STARTING and owner_alive
-        return Verdict.LEAVE if starting else Verdict.FORGET
+    if found is Found.SAME:
+        return _of_a_running_one(record, owner_alive=owner_alive, asker=asker)
+    # A standalone start in progress has written its intent and not spawned yet.
+    if record.state is ServerState.STARTING and owner_alive:
+        return Verdict.LEAVE
+    return Verdict.STOP if found is Found.REMAINS else Verdict.FORGET
+
+
+def _of_a_running_one(record: ServerRecord, *, owner_alive: bool, asker: Asker) -> Verdict:
     ready = record.state is ServerState.READY
     match record.owner.kind:
         case OwnerKind.STANDALONE if ready and asker is Asker.ADOPTING_GATEWAY:

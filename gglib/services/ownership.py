@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import anyio
 import attrs
 
-from gglib.domain.events import AdapterFailed, OrphanStopped
+from gglib.domain.events import AdapterFailed, OrphanLeft, OrphanStopped
 from gglib.domain.handle import ProcessHandle
-from gglib.domain.ownership import Asker, OwnerKind, ServerRecord, Verdict, verdict_for
+from gglib.domain.ownership import Asker, Found, OwnerKind, ServerRecord, Verdict, verdict_for
 from gglib.errors import NotRunning
 from gglib.ports.clock import Clock
 from gglib.ports.event_sink import EventSink
@@ -17,7 +17,7 @@ from gglib.ports.process_runner import ProcessRunner
 from gglib.ports.process_table import ProcessTable
 from gglib.ports.server_registry import ServerRegistry
 
-__all__ = ["Reconciliation", "reconcile"]
+__all__ = ["Reconciliation", "disputed_process", "reconcile"]
 
 
 @attrs.frozen(kw_only=True)
@@ -45,9 +45,9 @@ async def reconcile(
     """Decide for each server of this machine whether it is left, stopped, or forgotten.
 
     Servers of living owners, and those meant to run on, are left; orphans are stopped, all
-    at once; rows that no process answers to are removed. Rows of other machines, and of
-    runners that are not here or fail, are not touched. Safe beside other processes that start and
-    stop servers meanwhile.
+    at once; rows that no process answers to are removed. One that is not surely the server on
+    record is left, and told of. Rows of other machines, and of runners that are not here or
+    fail, are not touched. Safe beside other processes that start and stop servers meanwhile.
     """
     # Runners first: a server found running had its row before its spawn, so that one without
     # a row afterwards has none.
@@ -71,20 +71,17 @@ async def reconcile(
             if record.owner.node != node or answering is None:
                 continue
             try:
-                process = await _process_of(record, answering, listed)
+                what, process = await _identify(record, answering, listed)
             except Exception as error:
                 work.runner_failed(record.runner, error)
                 continue
-            match _verdict(record, process, processes, asker):
+            match _verdict(record, what, processes, asker):
                 case Verdict.LEAVE:
-                    work.left.append(record.server_id)
+                    work.leave(record, process if what is Found.DISPUTED else None)
                 case Verdict.ADOPT if process is not None:
                     stops.start_soon(work.offer, answering, attrs.evolve(record, handle=process))
                 case Verdict.STOP if process is not None:
                     stops.start_soon(work.stop, answering, process)
-                case _ if listed is not None:
-                    # Its leader is dead; something that it started is not.
-                    stops.start_soon(work.stop, answering, listed)
                 case _:
                     await registry.remove(record.server_id)
                     work.forgotten.append(record.server_id)
@@ -100,24 +97,39 @@ async def reconcile(
     )
 
 
-async def _process_of(
+async def disputed_process(record: ServerRecord, runner: ProcessRunner) -> ProcessHandle | None:
+    """Return what runs under the id of ``record`` and is not surely its server, if anything."""
+    running = {handle.server_id: handle for handle in await runner.list_running()}
+    found, process = await _identify(record, runner, running.get(record.server_id))
+    return process if found is Found.DISPUTED else None
+
+
+async def _identify(
     record: ServerRecord, runner: ProcessRunner, listed: ProcessHandle | None
-) -> ProcessHandle | None:
-    """Return the handle by which the server of ``record`` runs, or ``None``."""
-    if record.handle is None:
+) -> tuple[Found, ProcessHandle | None]:
+    """Return what runs of the server on record, and by which handle.
+
+    ``listed``: whom the runner lists under its server id.
+    """
+    known = record.handle
+    if known is not None and await runner.is_running(known):
+        return Found.SAME, known
+    if listed is None:
+        return Found.NOTHING, None
+    if known is None:
         # Its owner ended between the spawn and the record of it.
-        return listed
-    return record.handle if await runner.is_running(record.handle) else None
+        return Found.SAME, listed
+    if known.pid == listed.pid and known.process_started_at != listed.process_started_at:
+        return Found.DISPUTED, listed
+    return Found.REMAINS, listed
 
 
-def _verdict(
-    record: ServerRecord, running: ProcessHandle | None, processes: ProcessTable, asker: Asker
-) -> Verdict:
+def _verdict(record: ServerRecord, found: Found, processes: ProcessTable, asker: Asker) -> Verdict:
     owner = record.owner
     return verdict_for(
         record,
         owner_alive=processes.is_alive(owner.node, owner.pid, owner.process_started_at),
-        process_alive=running is not None,
+        found=found,
         asker=asker,
     )
 
@@ -146,6 +158,19 @@ class _Work:
                 reason=reason,
             )
         )
+
+    def leave(self, record: ServerRecord, disputed: ProcessHandle | None) -> None:
+        """Leave a server, and its row; tell of one that is disputed, which nobody looks after."""
+        self.left.append(record.server_id)
+        if disputed is not None:
+            self._events.emit(
+                OrphanLeft(
+                    at=self._clock.now(),
+                    server_id=record.server_id,
+                    model_name=record.config.model_name,
+                    pid=disputed.pid,
+                )
+            )
 
     async def offer(self, runner: ProcessRunner, record: ServerRecord) -> None:
         """Offer a ready server for adoption, if it is healthy; else it is an orphan."""

@@ -21,8 +21,12 @@ Options, all optional but ``port``:
 ``record``        a file that gets one JSON line per request
 ``ballast_bytes`` memory it holds
 ``chunks``        how many pieces a streamed answer has
+``needs``         a file without which loading fails
+``rations``       files, of which loading takes one for itself: without a free one it fails for
+                  want of memory
 
-A request with ``"pause_after": n`` gets n pieces of its stream, and no more.
+A request with ``"pause_after": n`` gets n pieces of its stream, and no more; with
+``"takes_s": t`` its answer takes so many seconds; with ``"exit_status": n`` it ends the server.
 
 Prints ``child PID`` for each child, ``listening``, ``ready at SECONDS`` (Unix). Beside the API it
 serves ``POST /stub/exit`` (the body is the status) and ``POST /stub/print``.
@@ -63,8 +67,27 @@ class Stub:
             with open(gate, "rb") as fifo:  # noqa: PTH123 - pathlib costs start time
                 fifo.read()
         time.sleep(self.options.get("load_s", 0))
+        needed = self.options.get("needs")
+        if needed and not os.path.exists(needed):  # noqa: PTH110
+            say(f"error: {needed} is missing")
+            os._exit(1)
+        if "rations" in self.options and not self.takes_ration():
+            say("error: out of memory")
+            os._exit(1)
         say(f"ready at {time.time()!r}")
         self.ready.set()
+
+    def takes_ration(self):
+        import fcntl  # not everywhere, and seldom wanted
+
+        for path in self.options["rations"]:
+            self.ration = open(path, "w")  # noqa: PTH123, SIM115 - held until the process ends
+            try:
+                fcntl.flock(self.ration, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            return True
+        return False
 
     def listen(self):
         listener = socket.socket()
@@ -135,12 +158,16 @@ class Stub:
         return self.refuse(stream, 404, "File Not Found", "not_found_error")
 
     def chat(self, stream, request):
+        if "exit_status" in request:
+            os._exit(request["exit_status"])
         base = {"id": "chatcmpl-stub", "created": 0, "model": self.name}
+        takes_s = request.get("takes_s", 0)
         if not request.get("stream"):
             message = {"role": "assistant", "content": f"I am {self.name}"}
             choice = {"index": 0, "message": message, "finish_reason": "stop"}
             usage = {"prompt_tokens": 1, "completion_tokens": 3, "total_tokens": 4}
             answer = {**base, "object": "chat.completion", "choices": [choice], "usage": usage}
+            time.sleep(takes_s)
             return self.send(stream, 200, answer)
         stream.write(
             b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
@@ -150,6 +177,8 @@ class Stub:
         for number in range(count):
             if number == request.get("pause_after"):
                 threading.Event().wait()
+            if takes_s:
+                time.sleep(takes_s / count)
             delta = {"content": f"{number} "}
             end = "stop" if number == count - 1 else None
             choice = {"index": 0, "delta": delta, "finish_reason": end}

@@ -21,19 +21,24 @@ import pytest
 from gglib.cli.main import run
 from gglib.testing import stub_engine
 
-__all__ = ["Home", "Served", "stub_config"]
+__all__ = ["Home", "Served", "stub_config", "stub_section"]
 
 STUB = Path(stub_engine.__file__).with_name("stub_server.py")
 
 
 def stub_config(*models: str, load_s: float = 0.0, extra: str = "", **options: Any) -> str:
     """Return a configuration whose models are served by the stub."""
-    stub = {"load_s": load_s, **options}
-    inner = json.dumps(stub)[1:-1]
-    argument = '{{"port": {port}, "model_name": "{model_name}", ' + inner + "}}"
-    command = json.dumps([sys.executable, str(STUB), argument])
-    lines = [f"[engines.stub]\ncommand = {command}\n", extra]
-    lines += [f'[models.{name}]\npath = "{name}.gguf"\nengine = "stub"\n' for name in models]
+    return "\n".join([extra, stub_section("stub", *models, load_s=load_s, **options)])
+
+
+def stub_section(engine: str, *models: str, **options: Any) -> str:
+    """Return an engine that is the stub with these options, and models that it serves."""
+    inner = json.dumps({"model_name": "{model_name}", **options})[1:-1]
+    argument = '{{"port": {port}, ' + inner + "}}"
+    # -I -S: a third of the interpreter's start.
+    command = json.dumps([sys.executable, "-I", "-S", str(STUB), argument])
+    lines = [f"[engines.{engine}]\ncommand = {command}\n"]
+    lines += [f'[models.{name}]\npath = "{name}.gguf"\nengine = "{engine}"\n' for name in models]
     return "\n".join(lines)
 
 

@@ -15,7 +15,7 @@ import structlog
 from support.events import EVENTS, event_sample
 from support.gateway import model, running_server
 
-from gglib.domain.events import AdapterFailed, Event, ServerFailed
+from gglib.domain.events import AdapterFailed, Event, OrphanLeft, ServerFailed
 from gglib.gateway.doors import Doors
 from gglib.gateway.presence import Presence
 from gglib.gateway.serve import Gateway
@@ -24,6 +24,7 @@ from gglib.services.routing.router import ResidentView
 from gglib.services.routing.scheduler import ResidentPhase
 from gglib.settings import GatewaySettings, LoadedSettings, Settings
 
+WARNINGS = (AdapterFailed, OrphanLeft, ServerFailed)
 SECRET = "sk-nobody-may-see"
 
 
@@ -49,7 +50,7 @@ def test_event_is_one_json_line_with_its_name_and_fields(
     (line,) = logged().splitlines()
     entry = json.loads(line)
     assert entry.pop("event") == kind.name
-    assert entry.pop("level") == ("warning" if kind in (AdapterFailed, ServerFailed) else "info")
+    assert entry.pop("level") == ("warning" if kind in WARNINGS else "info")
     assert entry.pop("timestamp").endswith("Z")
     fields = attrs.asdict(event)
     del fields["at"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
 import pytest
 from support.lists import ListRunner
 
@@ -11,10 +12,10 @@ from gglib.bootstrap import SystemClock
 from gglib.domain.config import ServerConfig
 from gglib.domain.handle import ProcessHandle
 from gglib.domain.ids import new_server_id
-from gglib.domain.ownership import Owner, OwnerKind, ServerRecord
+from gglib.domain.ownership import Asker, Owner, OwnerKind, ServerRecord
 from gglib.domain.state import ServerState
 from gglib.ports.process_table import ProcessIdentity, ProcessTable
-from gglib.services.ownership import Reconciliation, reconcile
+from gglib.services.ownership import Reconciliation, disputed_process, reconcile
 from gglib.testing.contexts import RecordingSink
 from gglib_adapters.catalog.memory import MemoryServerRegistry
 
@@ -41,9 +42,11 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-def server(*, owner: int = DEAD, node: str = NODE, **changes: Any) -> ServerRecord:
+def server(*, owner: int | Owner = DEAD, node: str = NODE, **changes: Any) -> ServerRecord:
     """Return a ready server's record."""
     server_id = new_server_id()
+    if isinstance(owner, int):
+        owner = Owner(kind=OwnerKind.LIBRARY, pid=owner, process_started_at=0.0, node=node)
     handle = ProcessHandle(
         model_id=1,
         model_name="alpha",
@@ -58,7 +61,7 @@ def server(*, owner: int = DEAD, node: str = NODE, **changes: Any) -> ServerReco
     )
     fields: dict[str, Any] = {
         "server_id": server_id,
-        "owner": Owner(kind=OwnerKind.LIBRARY, pid=owner, process_started_at=0.0, node=node),
+        "owner": owner,
         "config": ServerConfig(model_id=1, model_name="alpha", model_path="/a.gguf"),
         "engine": "stub",
         "runner": "local",
@@ -76,7 +79,10 @@ def handle_of(record: ServerRecord) -> ProcessHandle:
 
 
 async def reconciled(
-    registry: MemoryServerRegistry, runner: ListRunner, events: RecordingSink | None = None
+    registry: MemoryServerRegistry,
+    runner: ListRunner,
+    events: RecordingSink | None = None,
+    asker: Asker = Asker.OTHER,
 ) -> Reconciliation:
     """Reconcile the two."""
     return await reconcile(
@@ -85,6 +91,7 @@ async def reconciled(
         processes=TwoProcesses(),
         events=events or RecordingSink(),
         clock=SystemClock(),
+        asker=asker,
     )
 
 
@@ -138,6 +145,49 @@ async def test_orphan_that_survives_keeps_its_row_and_saves_no_other() -> None:
     done = await reconciled(registry, runner)
     assert ((immortal.server_id,), (mortal.server_id,)) == (done.failed, done.stopped)
     assert [immortal.server_id] == [record.server_id for record in await registry.list()]
+
+
+#: When the process that is found began; the record says 1.0.
+OTHER_TIME = 5000.0
+
+
+@pytest.mark.parametrize("kind", OwnerKind)
+@pytest.mark.parametrize("state", ServerState)
+@pytest.mark.parametrize("asker", Asker)
+async def test_server_that_began_at_another_time_than_on_record_is_left_and_told_of(
+    kind: OwnerKind, state: ServerState, asker: Asker
+) -> None:
+    """By its pid and id it is ours, by its start time a stranger: a person decides."""
+    owner = Owner(kind=kind, pid=DEAD, process_started_at=0.0, node=NODE)
+    disputed = server(owner=owner, state=state)
+    running = attrs.evolve(handle_of(disputed), process_started_at=OTHER_TIME)
+    registry, runner, events = MemoryServerRegistry(disputed), ListRunner(running), RecordingSink()
+    for _ in range(2):
+        done = await reconciled(registry, runner, events, asker)
+        assert Reconciliation(left=(disputed.server_id,)) == done
+    assert (runner.running, await registry.list()) == ([running], [disputed])
+    assert events.names == ["server.orphan_left"] * 2
+    assert (await disputed_process(disputed, runner)) == running
+
+
+async def test_pid_that_a_stranger_has_by_now_leads_nowhere() -> None:
+    """The row goes; the process, which bears no id of ours, is not even looked at."""
+    gone, mine = server(), server(owner=ALIVE)
+    stranger = attrs.evolve(handle_of(mine), process_started_at=OTHER_TIME)
+    registry, runner = MemoryServerRegistry(gone, mine), ListRunner(stranger)
+    done = await reconciled(registry, runner)
+    assert (done.forgotten, done.stopped) == ((gone.server_id,), ())
+    assert runner.running == [stranger]
+    assert await disputed_process(gone, runner) is None
+
+
+async def test_remains_of_a_dead_server_are_stopped() -> None:
+    """They bear its id, under pids of their own."""
+    dead = server()
+    remains = attrs.evolve(handle_of(dead), pid=8, process_started_at=OTHER_TIME)
+    registry, runner = MemoryServerRegistry(dead), ListRunner(remains)
+    assert Reconciliation(stopped=(dead.server_id,)) == await reconciled(registry, runner)
+    assert (runner.running, await registry.list()) == ([], [])
 
 
 async def test_spawn_that_was_never_recorded_is_found_by_its_id() -> None:
