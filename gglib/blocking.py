@@ -23,6 +23,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from gglib.domain.model import Model
 from gglib.library import Library, open_library
 from gglib.services.models import ModelService
+from gglib.services.pool import EvictionCallback
 from gglib.services.routing.router import Lease
 from gglib.services.serving import RunningServer
 
@@ -70,6 +71,14 @@ class BlockingLibrary:
     def lease(self, model: Model | str) -> AbstractContextManager[Lease]:
         """Hold the right to send a request to ``model``, for the block. See ``Library.lease``."""
         return _Block(self._library.lease(model), self._loop)
+
+    def on_evicted(self, callback: EvictionCallback) -> None:
+        """Be told when a leased model's server is gone. See ``Library.on_evicted``.
+
+        ``callback`` is called in the library's own thread, which must not use the library.
+        """
+        self._loop.check_open()
+        self._library.on_evicted(callback)
 
 
 def _opener(

@@ -388,7 +388,8 @@ class DoesNotFit(ServerError):
         return (
             f"model '{self.model}' does not fit: needs {self.needed_bytes / gib:.1f} GiB, "
             f"{self.device} has {self.available_bytes / gib:.1f} GiB; "
-            "a smaller context_size or quantization needs less"
+            "a smaller context_size or quantization needs less, "
+            f"`gglib model fit {self.model}` shows how much"
         )
 
 

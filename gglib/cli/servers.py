@@ -12,7 +12,7 @@ from cyclopts.validators import Number
 
 from gglib.cli.gateway_client import GatewayClient, find_gateway
 from gglib.cli.options import COMMON, Common, compose_for
-from gglib.cli.output import duration, print_json, print_table, say
+from gglib.cli.output import duration, print_json, print_table, say, size
 from gglib.domain.ownership import OwnerKind, ServerRecord
 from gglib.errors import GglibError, NotRunning
 from gglib.services.ownership import disputed_process
@@ -24,6 +24,20 @@ if TYPE_CHECKING:
     from gglib.ports.process_runner import ProcessRunner
 
 __all__ = ["logs", "ps", "start", "stop"]
+
+#: What only a gateway knows of its servers.
+_OF_THE_GATEWAY = (
+    "state",
+    "in_flight",
+    "queued",
+    "memory_bytes",
+    "memory_observed_bytes",
+    "ttl_left_s",
+)
+_HEADINGS = (
+    *("MODEL", "STATE", "PORT", "PID", "UP", "ENGINE", "OWNER", "IN FLIGHT", "QUEUED"),
+    *("MEMORY", "TTL LEFT"),
+)
 
 
 def start(name: str, /, *, common: Common = COMMON) -> None:
@@ -138,11 +152,8 @@ def ps(*, common: Common = COMMON) -> None:
                 async with GatewayClient(gateway) as client:
                     for seen in await client.running():
                         if seen["server_id"] in rows:
-                            rows[seen["server_id"]].update(
-                                state=seen["state"],
-                                in_flight=seen["in_flight"],
-                                queued=seen["queued"],
-                            )
+                            row = rows[seen["server_id"]]
+                            row.update({key: seen[key] for key in _OF_THE_GATEWAY})
             return list(rows.values())
 
     rows = anyio.run(work)
@@ -153,7 +164,7 @@ def ps(*, common: Common = COMMON) -> None:
         say("nothing is running")
         return
     print_table(
-        ("MODEL", "STATE", "PORT", "PID", "UP", "ENGINE", "OWNER", "IN FLIGHT", "QUEUED"),
+        _HEADINGS,
         [_cells(row) for row in rows],
     )
 
@@ -272,8 +283,7 @@ def _row(record: ServerRecord) -> dict[str, Any]:
         "owner": str(record.owner.kind),
         "server_id": record.server_id,
         "started_at": handle.started_at if handle else record.created_at,
-        "in_flight": None,
-        "queued": None,
+        **dict.fromkeys(_OF_THE_GATEWAY[1:]),
     }
 
 
@@ -292,4 +302,15 @@ def _cells(row: dict[str, Any]) -> list[str]:
         row["owner"],
         shown("in_flight"),
         shown("queued"),
+        _memory(row),
+        "-" if row["ttl_left_s"] is None else duration(row["ttl_left_s"]),
     ]
+
+
+def _memory(row: dict[str, Any]) -> str:
+    """Return what a server is held to need, and the most that it was seen to have."""
+    needed, seen = row["memory_bytes"], row["memory_observed_bytes"]
+    if not needed:
+        return "-"
+    estimated = size(sum(needed.values()))
+    return f"{estimated}, seen {size(seen)}" if seen is not None else estimated

@@ -107,7 +107,11 @@ async def test_two_servers_run_at_once(home: Path) -> None:
 
 async def test_lease_swaps_the_model_in(home: Path) -> None:
     """It stays after the block, until another needs its place or the library closes."""
+    with (home / "gglib.toml").open("a") as settings:
+        settings.write('[routing]\nplanner = "exclusive"\n')
+    evicted: list[tuple[str, str, str]] = []
     async with gglib.open(home) as lib:
+        lib.on_evicted(lambda *eviction: evicted.append(eviction))
         async with lib.lease("alpha") as lease:
             assert await model_at(lease.server.base_url) == "alpha"
             alpha = lease.server.handle.pid
@@ -118,6 +122,7 @@ async def test_lease_swaps_the_model_in(home: Path) -> None:
             assert alpha is not None
             assert not lives(alpha)
     assert processes_of(home) == []
+    assert evicted == [("alpha", "cpu", "swap"), ("beta", "cpu", "shutdown")]
 
 
 async def test_model_is_added_and_found(home: Path, tmp_path: Path) -> None:

@@ -15,7 +15,15 @@ import structlog
 from support.events import EVENTS, event_sample
 from support.gateway import model, running_server
 
-from gglib.domain.events import AdapterFailed, Event, OrphanLeft, ServerFailed
+from gglib.domain.events import (
+    AdapterFailed,
+    CallbackFailed,
+    Event,
+    OrphanLeft,
+    ServerFailed,
+    ServerUnhealthy,
+    WarmUpFailed,
+)
 from gglib.gateway.doors import Doors
 from gglib.gateway.presence import Presence
 from gglib.gateway.serve import Gateway
@@ -24,7 +32,14 @@ from gglib.services.routing.router import ResidentView
 from gglib.services.routing.scheduler import ResidentPhase
 from gglib.settings import GatewaySettings, LoadedSettings, Settings
 
-WARNINGS = (AdapterFailed, OrphanLeft, ServerFailed)
+WARNINGS = (
+    AdapterFailed,
+    CallbackFailed,
+    OrphanLeft,
+    ServerFailed,
+    ServerUnhealthy,
+    WarmUpFailed,
+)
 SECRET = "sk-nobody-may-see"
 
 

@@ -474,6 +474,9 @@ class Router:
                         slots=slot.server.slots_total,
                     )
                 )
+                if self._ledger is not None:
+                    with suppress(Exception):  # a stranger's process table may raise anything
+                        await self._ledger.observe(slot.server)
                 await self._serving.wait_gone(slot.server)
         await self._end(slot, error)
 

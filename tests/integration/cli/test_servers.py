@@ -69,6 +69,7 @@ def test_gateway_loads_and_unloads_for_the_commands(home: Home) -> None:
 
 def test_gateway_takes_turns_between_models(home: Home) -> None:
     """One resident; the other's request swaps it in."""
+    home.configure(stub_config("a", "b", extra='[routing]\nplanner = "exclusive"\n'), "a", "b")
     with home.serve() as served:
         assert served.chat("a").json()["model"] == "a"
         assert served.chat("b").json()["model"] == "b"

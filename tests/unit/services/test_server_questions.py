@@ -197,9 +197,9 @@ async def test_router_grants_as_many_as_there_are_slots(tmp_path: Path, adopted:
     async with house(tmp_path, MockScript(slots_total=2)) as home:
         serving = await home.parts.serving(OwnerKind.LIBRARY)
         asked = model()
-        async with home.parts.router(serving) as router:
+        async with home.parts.pool(serving) as (router, _):
             if adopted:
-                assert router.take_over(await serving.start(asked))
+                assert await router.take_over(await serving.start(asked))
             else:
                 await router.load(asked)
             held: list[Lease | None] = [router.try_lease(asked) for _ in range(3)]

@@ -1,0 +1,217 @@
+"""Budgets follow what the machine has, needs what servers took."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+from support.ledgers import PaperDevices, PaperProcesses, paper_ledger, running
+
+from gglib.domain.device import Device
+from gglib.domain.memory_observed import MemoryObservation
+from gglib.domain.model import Model, ModelDefaults
+from gglib.domain.model_run import ModelRun
+from gglib.errors import ConfigurationError
+from gglib.services.memory_ledger import MemoryLedger
+from gglib.testing import MockRunner
+from gglib.testing.mock_parts import MockModelSource
+from gglib_adapters.catalog.memory import MemoryModelCatalog, MemoryServerRegistry
+
+pytestmark = pytest.mark.anyio
+MIB, GIB = 2**20, 2**30
+
+
+def cpu(total: int, free: int) -> Device:
+    """Return the machine's own memory."""
+    return Device(name="cpu", kind="cpu", total_bytes=total, free_bytes=free)
+
+
+def gpu(number: int, total: int, free: int) -> Device:
+    """Return a GPU."""
+    return Device(name=f"cuda{number}", kind="cuda", total_bytes=total, free_bytes=free)
+
+
+def model(number: int = 1, size_bytes: int = GIB, **defaults: Any) -> Model:
+    """Return a model without layers to speak of."""
+    server = {"context_size": 256, **defaults.pop("server", {})}
+    return Model(
+        id=number,
+        name=f"m{number}",
+        paths=(Path(f"/m{number}.gguf"),),
+        size_bytes=size_bytes,
+        defaults=ModelDefaults(server=server, **defaults),
+    )
+
+
+async def opened(*devices: Device, **parts: Any) -> MemoryLedger:
+    """Return a ledger of a machine with these devices, measured."""
+    ledger = paper_ledger(devices=PaperDevices(*devices), **parts)
+    await ledger.open()
+    return ledger
+
+
+async def test_budget_is_what_is_free_less_what_is_left_to_others() -> None:
+    """A twentieth of the total is never given away, nor more than there is."""
+    assert (await opened(cpu(10 * GIB, 4 * GIB))).budgets == {"cpu": 4 * GIB}
+    assert (await opened(cpu(10 * GIB, 10 * GIB))).budgets == {"cpu": 10 * GIB - GIB // 2}
+    assert (await opened(cpu(100 * GIB, 100 * GIB))).budgets == {"cpu": 99 * GIB}
+
+
+async def test_budget_counts_what_comes_back_when_our_servers_end() -> None:
+    """Not the file's pages, which are available already."""
+    processes = PaperProcesses({7: (5 * GIB, 2 * GIB)})
+    devices = PaperDevices(cpu(20 * GIB, 10 * GIB))
+    ledger = paper_ledger(devices=devices, processes=processes, runners={"local": MockRunner()})
+    await ledger.open([running(model(), pid=7, node=processes.node)])
+    assert ledger.budgets == {"cpu": 12 * GIB}
+
+
+async def test_budget_follows_what_other_programs_take() -> None:
+    """With the next measurement."""
+    devices = PaperDevices(cpu(20 * GIB, 10 * GIB))
+    ledger = paper_ledger(devices=devices)
+    await ledger.open()
+    devices.found = [cpu(20 * GIB, 3 * GIB)]
+    await ledger.measure([])
+    assert ledger.budgets == {"cpu": 3 * GIB}
+
+
+async def test_budget_of_a_gpu_stays_while_a_server_is_on_it() -> None:
+    """What the server has there is not known; once it is gone, what is free is the budget."""
+    devices = PaperDevices(cpu(20 * GIB, 20 * GIB), gpu(0, 8 * GIB, 7 * GIB))
+    ledger = paper_ledger(devices=devices, runners={"local": MockRunner()})
+    await ledger.open()
+    assert ledger.budgets["cuda0"] == 7 * GIB
+    devices.found[1] = gpu(0, 8 * GIB, 2 * GIB)
+    on_it = running(model(), pid=None, node="here")
+    await ledger.measure([on_it])
+    assert ledger.budgets["cuda0"] == 7 * GIB
+    await ledger.measure([])
+    assert ledger.budgets["cuda0"] == 2 * GIB
+
+
+async def test_budget_by_hand_holds_and_one_for_no_device_is_refused() -> None:
+    """The error names the devices that there are."""
+    ledger = await opened(cpu(10 * GIB, 10 * GIB), limits={"cpu": 5})
+    assert ledger.budgets == {"cpu": 5}
+    with pytest.raises(ConfigurationError, match=r"cuda7: there is no such device.*has cpu"):
+        await opened(cpu(GIB, GIB), limits={"cuda7": 5})
+
+
+async def test_servers_of_others_count_with_what_they_have_yet_to_take() -> None:
+    """A library's server that has just begun to load will take the rest."""
+    catalog = MemoryModelCatalog()
+    kept = await catalog.add(model(size_bytes=4 * GIB))
+    processes = PaperProcesses({9: (GIB, GIB)})
+    server = running(kept, pid=9, node=processes.node)
+    ledger = paper_ledger(
+        devices=PaperDevices(cpu(20 * GIB, 10 * GIB)),
+        processes=processes,
+        catalog=catalog,
+        registry=MemoryServerRegistry(server.record),
+        runners={"local": MockRunner()},
+    )
+    await ledger.open()
+    need = (await ledger.needs(kept))["cpu"]
+    assert need > 4 * GIB
+    assert ledger.budgets == {"cpu": 10 * GIB - (need - GIB)}
+
+
+async def test_model_that_is_served_elsewhere_needs_nothing_here() -> None:
+    """Its runner says so."""
+
+    class Elsewhere(MockRunner):
+        takes_memory_here = False
+
+    ledger = await opened(cpu(GIB, GIB), runners={"local": MockRunner(), "far": Elsewhere()})
+    assert await ledger.needs(model(runner="far")) == {}
+    assert (await ledger.needs(model()))["cpu"] > GIB
+
+
+async def test_layers_go_to_gpus_as_far_as_their_budgets_hold() -> None:
+    """The rest needs the machine's own memory; a stated need is shared alike."""
+    source = MockModelSource()
+    facts = attrs.evolve((await source.locate("m.gguf")).facts, layers=10)
+    large = attrs.evolve(model(size_bytes=8 * GIB), facts=facts)
+    ledger = await opened(cpu(64 * GIB, 64 * GIB), gpu(0, 6 * GIB, 5 * GIB))
+    needs = await ledger.needs(large)
+    assert 3 * GIB < needs["cuda0"] <= 5 * GIB
+    assert needs["cpu"] > 2 * GIB
+    only_cpu = await ledger.needs(
+        attrs.evolve(large, defaults=ModelDefaults(server={"gpu_layers": 0}, memory_bytes=77))
+    )
+    assert only_cpu == {"cpu": 77}
+
+
+async def test_server_that_takes_more_than_was_thought_raises_the_need_at_once() -> None:
+    """And what it took is kept when it ends, so that the next gateway knows."""
+    catalog = MemoryModelCatalog()
+    kept = await catalog.add(model(size_bytes=GIB))
+    processes = PaperProcesses({7: (GIB // 2, 0)})
+    parts: dict[str, Any] = {
+        "processes": processes,
+        "catalog": catalog,
+        "runners": {"local": MockRunner()},
+    }
+    ledger = await opened(cpu(64 * GIB, 64 * GIB), **parts)
+    server = running(kept, pid=7, node=processes.node)
+    before = (await ledger.needs(kept))["cpu"]
+    assert not await ledger.observe(server)
+    processes.memory[7] = (before + MIB, 0)
+    assert await ledger.observe(server)
+    assert (await ledger.needs(kept))["cpu"] == before + MIB
+    assert ledger.observed_bytes(server) == before + MIB
+    processes.memory[7] = (1, 0)
+    assert not await ledger.observe(server)
+    assert ledger.observed_bytes(server) == before + MIB
+
+    await ledger.remember(server, 3)
+
+    assert ledger.observed_bytes(server) is None
+    (run,) = (await catalog.runs())[kept.id]
+    assert (run.requests, run.memory["cpu"].observed_bytes) == (3, before + MIB)
+    again = await opened(cpu(64 * GIB, 64 * GIB), **parts)
+    assert (await again.needs(kept))["cpu"] == before + MIB
+
+
+async def test_stated_need_is_not_corrected() -> None:
+    """Somebody knew better."""
+    processes = PaperProcesses({7: (9 * GIB, 0)})
+    ledger = await opened(
+        cpu(64 * GIB, 64 * GIB), processes=processes, runners={"local": MockRunner()}
+    )
+    stated = model(memory_bytes=5)
+    server = running(stated, pid=7, node=processes.node)
+    assert await ledger.needs(stated) == {"cpu": 5}
+    assert not await ledger.observe(server)
+    await ledger.remember(server, 1)
+    assert await ledger.needs(stated) == {"cpu": 5}
+
+
+async def test_server_on_another_machine_is_not_looked_at() -> None:
+    """A pid there is another process here."""
+    processes = PaperProcesses({7: (9 * GIB, 9 * GIB)})
+    ledger = await opened(
+        cpu(20 * GIB, 10 * GIB), processes=processes, runners={"local": MockRunner()}
+    )
+    away = running(model(), pid=7, node="elsewhere")
+    assert not await ledger.observe(away)
+    assert ledger.observed_bytes(away) is None
+    await ledger.measure([away])
+    assert ledger.budgets == {"cpu": 10 * GIB}
+
+
+async def test_most_used_models_are_known_from_their_runs() -> None:
+    """By their requests; one that was only loaded is not used."""
+    catalog = MemoryModelCatalog()
+    seen = {"cpu": MemoryObservation(estimated_bytes=1, observed_bytes=1)}
+    ids = []
+    for name, requests in (("a", (1, 1)), ("b", (5,)), ("c", (0,))):
+        kept = await catalog.add(attrs.evolve(model(), name=name))
+        ids.append(kept.id)
+        for count in requests:
+            await catalog.add_run(kept.id, ModelRun(ended_at=1, requests=count, memory=seen))
+    ledger = await opened(cpu(GIB, GIB), catalog=catalog)
+    assert ledger.most_used() == [ids[1], ids[0]]
