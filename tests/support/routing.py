@@ -121,6 +121,13 @@ class Desk:
         self._do(self.scheduler.server_died(server, self.now))
         self._drop_leases(server)
 
+    def sicken(self, model: ModelTerms, server: int | None = None) -> None:
+        """Have the model's server no longer answer; of several, say which."""
+        server = self.server(model, "ready") if server is None else server
+        before, self.may_cut = self.may_cut, True
+        self._do(self.scheduler.server_unhealthy(server, self.now))
+        self.may_cut = before
+
     def stopped(self, model: ModelTerms, server: int | None = None) -> None:
         """Have the model's stop end; of several, say which."""
         server = self.server(model, "stopping") if server is None else server

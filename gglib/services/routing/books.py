@@ -66,7 +66,7 @@ class Books:
 
     def leave(self, resident: Resident) -> None:
         """Take a place back: its server is gone."""
-        if resident.ready_at:
+        if resident.ready_at is not None:
             self.tally.evictions[resident.closing or "died"] += 1
         resident.phase = ResidentPhase.GONE
         del self.residents[resident.server]

@@ -312,7 +312,7 @@ class Scheduler:
         resident = self._at(server, ResidentPhase.STOPPING)
         if resident is None:
             return []
-        if resident.ready_at:
+        if resident.ready_at is not None:
             resident.model.stop_s = now - resident.stopping_since
         self._books.leave(resident)
         self._places.advance(now)
@@ -488,7 +488,8 @@ class Scheduler:
 def _count_crash(resident: Resident, now: float) -> None:
     """Count one more server that ended by itself; from the second in a row on, wait before more."""
     model = resident.model
-    model.crashes = 1 if now - resident.ready_at >= _STABLE_S else model.crashes + 1
+    stable = resident.ready_at is not None and now - resident.ready_at >= _STABLE_S
+    model.crashes = 1 if stable else model.crashes + 1
     if model.crashes > 1:
         model.not_before = now + min(_BREAKER_MAX_S, 2.0 ** min(model.crashes - 2, 10))
 

@@ -88,7 +88,7 @@ class Resident:
     """How many are in flight, by priority."""
     gate: int = -1
     """Arrivals up to this number are served before it yields to its equals."""
-    ready_at: float = 0.0
+    ready_at: float | None = None
     used_at: float = 0.0
     """When it became ready, was granted, or last ended an answer."""
     closing: Closing | None = None

@@ -634,6 +634,41 @@ def test_shutdown_cuts_at_its_deadline(desk: Desk) -> None:
     assert desk.cut == [A.model_id]
 
 
+def test_sick_server_is_cut_and_who_waits_gets_a_new_one(desk: Desk) -> None:
+    """At once after the first; not after one that was sick as soon as it was ready."""
+    limited = terms(1, "a", limit=1)
+    desk.have(limited)
+    desk.arrive(limited)
+    waiting = desk.arrive(limited)
+    desk.wait(20)
+    desk.sicken(limited)
+    assert desk.cut == [limited.model_id]
+    desk.stopped(limited)
+    desk.ready(limited)
+    assert waiting in desk.granted
+    assert desk.scheduler.tally.evictions == {"unhealthy": 1}
+    desk.arrive(limited)
+    starts = len(desk.starts)
+    desk.sicken(limited)
+    desk.stopped(limited)
+    assert len(desk.starts) == starts
+    desk.wait(2)
+    assert len(desk.starts) == starts + 1
+
+
+def test_counts_tell_hits_from_misses(desk: Desk) -> None:
+    """A request whose model is there is a hit, though it waits; one that only loads is neither."""
+    limited = terms(1, "a", limit=1)
+    desk.arrive(limited, loads_only=True)
+    desk.ready(limited)
+    desk.finish(desk.arrive(limited))
+    desk.arrive(limited)
+    desk.arrive(limited)
+    desk.arrive(B)
+    tally = desk.scheduler.tally
+    assert (tally.hits, tally.misses, tally.loads, tally.hit_rate) == (3, 1, 1, 0.75)
+
+
 @pytest.mark.parametrize("event", ["server_ready", "server_died", "server_stopped"])
 def test_news_of_a_server_that_is_gone_changes_nothing(desk: Desk, event: str) -> None:
     """Numbers are not used again."""

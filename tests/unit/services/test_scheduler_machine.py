@@ -110,6 +110,11 @@ class Schedules(RuleBasedStateMachine):
     def die(self, data: st.DataObject) -> None:
         self.desk.die(*self.some(data, "ready"))
 
+    @precondition(phase("ready"))
+    @rule(data=st.data())
+    def sicken(self, data: st.DataObject) -> None:
+        self.desk.sicken(*self.some(data, "ready"))
+
     @rule(seconds=st.sampled_from([0.1, 0.9, 2.1, 4.0, 30.0]))
     def wait(self, seconds: float) -> None:
         self.desk.wait(seconds)
