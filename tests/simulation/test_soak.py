@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from itertools import cycle
 
 import pytest
-from support.routing import DESKS, MODELS, REPLICATED, Desk
+from support.routing import DESKS, MODELS, REPLICATED, Desk, terms
 
+from gglib.errors import DoesNotFit
+from gglib.services.routing.planners import MemoryPlanner
 from gglib.services.routing.scheduler import ModelTerms
 
 
@@ -80,3 +82,43 @@ def test_ten_thousand_lives_never_exceed_a_budget() -> None:
     """The desk adds up what runs, by device, at every start."""
     for seed in range(10_000):
         check_life("memory", seed, 60)
+
+
+def check_memory_workload(seed: int) -> None:
+    """Live on a machine of random devices, with models of random needs."""
+    dice = random.Random(seed)
+    devices = ["cpu", "cuda0", "cuda1"][: dice.randint(1, 3)]
+    budgets = {device: dice.randint(4, 40) for device in devices}
+    models = [
+        terms(
+            number,
+            memory={
+                device: dice.randint(0, budgets[device] + 2)
+                for device in dice.sample(devices, dice.randint(1, len(devices)))
+            },
+            replicas=dice.choice((1, 1, 3)),
+            limit=dice.choice((None, 1, 2)),
+            priority=dice.choice((0, 0, 1)),
+            pinned=dice.random() < 0.05,
+        )
+        for number in range(1, dice.randint(3, 8))
+    ]
+    desk = Desk(MemoryPlanner(budgets), budgets=budgets, queue_limit=64, max_wait_s=4.0)
+    live(desk, models, dice, 80)
+    for error in desk.errors.values():
+        if isinstance(error, DoesNotFit):
+            assert error.needed_bytes > error.available_bytes
+            assert error.device in budgets
+    desk.settle()
+    desk.shut_down()
+    desk.settle()
+    assert desk.scheduler.is_idle
+
+
+@pytest.mark.parametrize(
+    "workloads", [200, pytest.param(10_000, marks=[pytest.mark.soak, pytest.mark.timeout(600)])]
+)
+def test_what_runs_never_needs_more_than_the_budgets(workloads: int) -> None:
+    """On any device, at any moment; who is refused needs more than there is."""
+    for seed in range(workloads):
+        check_memory_workload(seed)
