@@ -20,7 +20,7 @@ from gglib.cli.main import make_cli
 from gglib.domain.model import SERVER_DEFAULT_FIELDS
 from gglib.gateway.app import Parts, make_app
 from gglib.gateway.problems import PROBLEMS
-from gglib.gateway.relay.shared import RELAYED_PATHS
+from gglib.gateway.relay.routes import INFERENCE_PATHS
 from gglib.services.demo.tiny_gguf import tiny_gguf
 from gglib.settings import (
     DeclaredModel,
@@ -154,7 +154,7 @@ def test_command_line_page_has_every_command_and_flag() -> None:
 def test_http_page_has_every_error_code_and_route() -> None:
     """With its status, its type, and whether to try again."""
     page = (REFERENCE / "http.md").read_text()
-    for path in RELAYED_PATHS:
+    for path in INFERENCE_PATHS:
         assert f"`POST {path}`" in page
     app = make_app(Parts(models=None, router=None, pool=None, log_error=None))  # type: ignore[arg-type]
     for route in app.routes:

@@ -29,6 +29,16 @@ class Received:
         return None
 
 
+def _script_of(request: Received) -> str:
+    """Return what a request wants done; what is no JSON object is echoed."""
+    if request.head.startswith(b"HEAD "):
+        return "head"
+    try:
+        return str(json.loads(request.body).get("do", "echo"))
+    except ValueError:
+        return "echo"
+
+
 @dataclass
 class ScriptedUpstream:
     """Each request names what it wants done in ``"do"``; the default echoes it."""
@@ -73,7 +83,7 @@ class ScriptedUpstream:
                         buffer += await stream.receive()
                     request.body, buffer = buffer[:length], buffer[length:]
                     self.received.append(request)
-                    script = json.loads(request.body).get("do", "echo")
+                    script = _script_of(request)
                     action: Callable[[SocketStream, Received], Awaitable[bool]] = getattr(
                         self, f"_do_{script}"
                     )
@@ -92,9 +102,13 @@ class ScriptedUpstream:
 
     async def _do_echo(self, stream: SocketStream, request: Received) -> bool:
         body = json.dumps(
-            {"head": request.head.decode("latin-1"), "body": request.body.decode()}
+            {"head": request.head.decode("latin-1"), "body": request.body.decode("latin-1")}
         ).encode()
         return await self._answer(stream, body, extra="Content-Type: application/json\r\n")
+
+    async def _do_head(self, stream: SocketStream, request: Received) -> bool:
+        await stream.send(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-Kept: yes\r\n\r\n")
+        return True
 
     async def _do_numbered(self, stream: SocketStream, request: Received) -> bool:
         number = json.loads(request.body)["number"]

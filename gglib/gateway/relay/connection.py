@@ -14,8 +14,15 @@ from uvicorn.server import ServerState
 
 from gglib.errors import GglibError, InvalidRequest
 from gglib.gateway.relay.heads import HeadBytes, RequestHead
+from gglib.gateway.relay.passthrough import PassThroughTurn
 from gglib.gateway.relay.relayed import RelayTurn
-from gglib.gateway.relay.shared import RELAYED_PATHS, RelayShared
+from gglib.gateway.relay.routes import (
+    INFERENCE_PATHS,
+    UPSTREAM_PREFIX,
+    may_change,
+    split_upstream,
+)
+from gglib.gateway.relay.shared import RelayShared
 from gglib.gateway.relay.turn_queue import OrderedConnection
 from gglib.gateway.relay.turns import AnswerTurn, Turn
 from gglib.services.routing.state import Closing
@@ -31,7 +38,7 @@ _QUEUED_BODY_BYTES = 64 * 1024
 _BETWEEN, _HEAD, _BODY = 0, 1, 2
 
 #: Targets that need no parsing.
-_PLAIN_TARGETS = frozenset(path.encode() for path in RELAYED_PATHS)
+_PLAIN_TARGETS = frozenset(path.encode() for path in INFERENCE_PATHS)
 
 
 _SLASHES = re.compile("/{2,}")
@@ -139,31 +146,49 @@ class GatewayProtocol(OrderedConnection):
         method = self.parser.get_method()
         url = httptools.parse_url(self.url)
         raw_path = url.path or b"/"
-        path = raw_path.decode("ascii", "replace")
-        if "%" in path:
-            path = urllib.parse.unquote(path)
-        # One spelling for the door and for the router behind it, which ignores empty segments.
-        path = _SLASHES.sub("/", path)
+        path = _one_spelling(raw_path)
         if head.host is None and http_1_1:
             raise InvalidRequest("an HTTP/1.1 request needs a Host header")
+        upstream = None
+        if raw_path.startswith(UPSTREAM_PREFIX):
+            upstream = self._upstream_meant(raw_path)
         try:
             self.shared.doors.admit(
                 path,
                 host=_text(head.host),
                 origin=_text(head.origin),
                 authorization=_text(head.authorization),
+                fetch_site=_text(head.fetch_site),
+                changes=upstream is not None and may_change(method, _one_spelling(upstream[1])),
             )
         except GglibError as error:
             self._add_refusal(error, None, head, keep_alive, head_only=method == b"HEAD")
             return
-        if path in RELAYED_PATHS and method == b"POST":
+        if path in INFERENCE_PATHS and method == b"POST":
             head.admitted = True
-            target = path.encode("ascii")
-            self._relay(
-                target + b"?" + url.query if url.query else target, head, http_1_1, keep_alive
+            self._relay(_with_query(path.encode("ascii"), url.query), head, http_1_1, keep_alive)
+        elif path in INFERENCE_PATHS:
+            refusal = InvalidRequest(f"{path} takes POST", None, "method_not_allowed")
+            self._add_refusal(refusal, 405, head, keep_alive, head_only=method == b"HEAD")
+        elif not self._fits(head):
+            pass
+        elif upstream is not None:
+            name, rest = upstream
+            turn = PassThroughTurn(
+                self, method, name, _with_query(rest, url.query), head, keep_alive
             )
-        elif self._fits(head):
+            turn.http_1_0 = not http_1_1
+            self._add_turn(turn)
+        else:
             self._add_turn(self._asgi_cycle(method, path, raw_path, url.query, head, keep_alive))
+
+    def _upstream_meant(self, raw_path: bytes) -> tuple[str, bytes]:
+        """Return the model and the path that are meant: of several, the longest name known."""
+        meanings = split_upstream(raw_path)
+        for name, path in meanings:
+            if self.shared.models.peek(name) is not None:
+                return name, path
+        return meanings[-1] if meanings else ("", b"/")
 
     def _relay(self, target: bytes, head: RequestHead, http_1_1: bool, keep_alive: bool) -> None:
         if not self._fits(head):
@@ -370,6 +395,16 @@ class GatewayProtocol(OrderedConnection):
         else:
             self.shared.on_task_error(cause)
             self.transport.abort()
+
+
+def _one_spelling(raw_path: bytes) -> str:
+    """Return a path as the door and what is behind it read it: empty segments mean nothing."""
+    path = raw_path.decode("ascii", "replace")
+    return _SLASHES.sub("/", urllib.parse.unquote(path) if "%" in path else path)
+
+
+def _with_query(path: bytes, query: bytes | None) -> bytes:
+    return path + b"?" + query if query else path
 
 
 def _text(value: bytes | None) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from gglib.errors import InvalidRequest
+from gglib.gateway.relay.form import boundary_of
 from gglib.gateway.relay.wire import (
     REQUEST_HEADERS_KEPT_HERE,
     RESPONSE_HEADERS_KEPT_THERE,
@@ -27,6 +28,7 @@ _ONCE = frozenset(
         b"host",
         b"origin",
         b"transfer-encoding",
+        b"x-api-key",
         b"x-request-id",
     }
 )
@@ -131,7 +133,9 @@ class RequestHead(Head):
     __slots__ = (
         "admitted",
         "authorization",
+        "boundary",
         "expects_continue",
+        "fetch_site",
         "host",
         "is_chunked",
         "origin",
@@ -150,6 +154,13 @@ class RequestHead(Head):
         self.host = noted.get(b"host")
         self.origin = noted.get(b"origin")
         self.authorization = noted.get(b"authorization")
+        if self.authorization is None and b"x-api-key" in noted:
+            # As Anthropic's clients send it.
+            self.authorization = b"Bearer " + noted[b"x-api-key"]
+        named = dict(self.headers)
+        self.boundary = boundary_of(named.get(b"content-type", b""))
+        """Of a form; ``None``: the body is something else."""
+        self.fetch_site = named.get(b"sec-fetch-site")
         self.expects_continue = noted.get(b"expect", b"").lower() == b"100-continue"
         self.is_chunked = b"transfer-encoding" in noted
         request_id = noted.get(b"x-request-id", b"")

@@ -11,6 +11,7 @@ import msgspec
 from gglib.errors import EngineDied, GglibError, InvalidRequest
 from gglib.gateway.problems import error_object
 from gglib.gateway.relay.body import RequestedModel, read_requested_model, with_model
+from gglib.gateway.relay.form import RequestedForm, read_requested_form, with_form_model
 from gglib.gateway.relay.heads import AnswerHead, RequestHead
 from gglib.gateway.relay.turns import Turn
 from gglib.gateway.relay.upstream import UpstreamConnection, UpstreamPool
@@ -41,9 +42,14 @@ _WHY_CUT = {
 
 
 class RelayTurn(Turn):
-    """A relayed POST. States: reading, waiting for a lease, sent, answering, over."""
+    """A relayed request. States: reading, waiting for a lease, sent, answering, over."""
 
     http_1_0 = False
+    _method = b"POST"
+    _head_only = False
+    _head_end = b"\r\ncontent-length: 0\r\n\r\n"
+    """What ends the head of a request without a body."""
+    _form: RequestedForm | None = None
     _body = b""
     _pieces: list[bytes] | None = None
     _requested: RequestedModel | None = None
@@ -121,7 +127,8 @@ class RelayTurn(Turn):
 
     def _begin(self) -> None:
         try:
-            self._requested = read_requested_model(self._body)
+            self._read_model()
+            assert self._requested is not None
             resolved = self._shared.models.peek(self._requested.model)
         except GglibError as error:
             self.answer_error(error)
@@ -134,6 +141,28 @@ class RelayTurn(Turn):
                 self._send(lease)
                 return
         self._spawn(self._wait_for_lease())
+
+    def _read_model(self) -> None:
+        """Find out what the request asks for.
+
+        Raises:
+            GglibError: it does not say, or not well.
+        """
+        boundary = self._head.boundary
+        if boundary is None:
+            self._requested = read_requested_model(self._body)
+        else:
+            form = self._form = read_requested_form(self._body, boundary)
+            self._requested = RequestedModel(form.model, form.stream)
+
+    def _body_for(self, model: str) -> bytes:
+        """Return the body to send on, with the model's own name."""
+        assert self._requested is not None
+        if self._requested.model == model:
+            return self._body
+        if self._form is not None:
+            return with_form_model(self._body, self._form, model)
+        return with_model(self._body, model)
 
     async def _wait_for_lease(self) -> None:
         assert self._requested is not None
@@ -180,22 +209,21 @@ class RelayTurn(Turn):
     def _send_on(self, upstream: UpstreamConnection, lease: Lease, pool: UpstreamPool) -> None:
         self._upstream = upstream
         self._heard = True
-        body = self._body
-        assert self._requested is not None
-        if self._requested.model != lease.server.model.name:
-            body = with_model(body, lease.server.model.name)
-        upstream.send(self, self._request_head(pool, len(body)), body)
+        body = self._body_for(lease.server.model.name)
+        head = self._request_head(pool, len(body))
+        upstream.send(self, head, body, head_only=self._head_only)
 
     def _request_head(self, pool: UpstreamPool, length: int) -> bytes:
         return b"".join(
             (
-                b"POST ",
+                self._method,
+                b" ",
                 self._target,
                 pool.request_head_tail,
                 self._head.travelling,
                 b"x-request-id: ",
                 self._request_id,
-                b"\r\ncontent-length: %d\r\n\r\n" % length,
+                b"\r\ncontent-length: %d\r\n\r\n" % length if length else self._head_end,
             )
         )
 
@@ -207,7 +235,7 @@ class RelayTurn(Turn):
         self._is_event_stream = head.is_event_stream
         if length is not None:
             out += (b"content-length: ", length, b"\r\n")
-        elif status not in {204, 304}:
+        elif status not in {204, 304} and not self._head_only:
             self._close_delimited = not head.is_encoded
             if self.http_1_0:
                 self.keep_alive = False

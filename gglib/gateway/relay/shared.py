@@ -15,10 +15,7 @@ from gglib.gateway.relay.upstream import UpstreamPools
 from gglib.services.models import ModelService
 from gglib.services.routing.router import Router
 
-__all__ = ["RELAYED_PATHS", "RelayShared", "RequestIds"]
-
-#: POSTs that name their model in a JSON body and go to an engine as they are.
-RELAYED_PATHS = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/embeddings"})
+__all__ = ["RelayShared", "RequestIds"]
 
 
 class RequestIds:
