@@ -98,6 +98,15 @@ class Doors:
         if needs_admin:
             raise Forbidden("this key has no admin right; use the gateway's local token")
 
+    def welcomes(self, *, host: str | None, origin: str | None) -> bool:
+        """Whether a page of ``origin`` may use this gateway, given the right key."""
+        try:
+            self._check_host(host)
+            self._check_origin(origin)
+        except Forbidden:
+            return False
+        return True
+
     def _check_host(self, host: str | None) -> None:
         if host is None:
             return

@@ -96,6 +96,7 @@ async def _serve(
             ),
             limits=_limits(settings),
             session_header=settings.session_header.lower().encode("ascii"),
+            loading_state=settings.loading_state,
             on_task_error=log_error,
         )
         server = GatewayServer(shared, pool, shutdown_timeout_s=settings.shutdown_timeout_s)
@@ -133,6 +134,7 @@ def _limits(settings: GatewaySettings) -> Limits:
         keep_alive_s=settings.keep_alive_s,
         stall_timeout_s=settings.stall_timeout_s,
         silence_timeout_s=settings.silence_timeout_s,
+        keepalive_comment_s=settings.keepalive_comment_s,
     )
 
 

@@ -93,6 +93,12 @@ class GatewaySettings:
         default=600.0, converter=_limit, validator=number_at_least(0)
     )
     """How long an engine may say nothing within an answer; 0 (``None``) = without limit."""
+    keepalive_comment_s: float | None = attrs.field(
+        default=10.0, converter=_limit, validator=number_at_least(0)
+    )
+    """How often a stream that waits is sent a comment; 0 (``None``) = never."""
+    loading_state: bool = attrs.field(default=False, validator=flag(optional=False))
+    """Whether chats that wait are told what they wait for, as reasoning."""
     insecure: bool = attrs.field(default=False, validator=flag(optional=False))
     """Whether it may listen beyond loopback without a key."""
     orphans: str = attrs.field(default="adopt", validator=one_of("adopt", "stop"))

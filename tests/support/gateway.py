@@ -189,6 +189,8 @@ async def open_socket_gateway(
     planner: Planner | None = None,
     replicas: int = 1,
     session_header: bytes = b"",
+    loading_state: bool = False,
+    allowed_origins: tuple[str, ...] = (),
 ) -> AsyncIterator[SocketGateway]:
     """Serve models m, n and one (one request at a time, on each of so many servers) for the block.
 
@@ -220,7 +222,10 @@ async def open_socket_gateway(
             shared = RelayShared(
                 router=router,
                 models=models,
-                doors=Doors(admin_token="admin-token", api_keys=api_keys),
+                doors=Doors(
+                    admin_token="admin-token", api_keys=api_keys, allowed_origins=allowed_origins
+                ),
+                loading_state=loading_state,
                 limits=limits or Limits(),
                 session_header=session_header,
                 on_task_error=bugs.append,

@@ -24,7 +24,7 @@ from gglib.gateway.relay.routes import (
 )
 from gglib.gateway.relay.shared import RelayShared
 from gglib.gateway.relay.turn_queue import OrderedConnection
-from gglib.gateway.relay.turns import AnswerTurn, Turn
+from gglib.gateway.relay.turns import AnswerTurn, PreflightTurn, Turn
 from gglib.services.routing.state import Closing
 from gglib.services.serving import RunningServer
 
@@ -149,6 +149,12 @@ class GatewayProtocol(OrderedConnection):
         path = _one_spelling(raw_path)
         if head.host is None and http_1_1:
             raise InvalidRequest("an HTTP/1.1 request needs a Host header")
+        if head.origin is not None and method == b"OPTIONS":
+            asked = head.value_of(b"access-control-request-headers")
+            host, origin = _text(head.host), _text(head.origin)
+            if self.shared.doors.welcomes(host=host, origin=origin):
+                self._add_turn(PreflightTurn(self, head.cors_lines, asked, keep_alive=keep_alive))
+                return
         upstream = None
         if raw_path.startswith(UPSTREAM_PREFIX):
             upstream = self._upstream_meant(raw_path)
@@ -325,12 +331,18 @@ class GatewayProtocol(OrderedConnection):
             logger=self.logger,
             access_logger=self.access_logger,
             access_log=False,
-            default_headers=self.server_state.default_headers,
+            default_headers=[*self._own_headers(head), *self.server_state.default_headers],
             message_event=asyncio.Event(),
             expect_100_continue=head.expects_continue,
             keep_alive=keep_alive,
             on_response=self.on_response_complete,
         )
+
+    def _own_headers(self, head: RequestHead) -> list[tuple[bytes, bytes]]:
+        """Return what every answer of ours carries."""
+        lines = head.cors_lines.split(b"\r\n")[:-1]
+        pairs = [(name, value) for name, _, value in (line.partition(b": ") for line in lines)]
+        return [*pairs, (b"x-request-id", head.request_id or self.shared.request_ids.make())]
 
     # Refusals
 
@@ -354,6 +366,8 @@ class GatewayProtocol(OrderedConnection):
             keep_alive=keep_alive and not self._deaf,
             head_only=head_only,
         )
+        if self.shared.doors.welcomes(host=_text(head.host), origin=_text(head.origin)):
+            turn.cors_lines = head.cors_lines
         turn.request_complete = self._deaf
         self._add_turn(turn)
 

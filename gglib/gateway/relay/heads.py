@@ -9,6 +9,7 @@ from gglib.gateway.relay.form import boundary_of
 from gglib.gateway.relay.wire import (
     REQUEST_HEADERS_KEPT_HERE,
     RESPONSE_HEADERS_KEPT_THERE,
+    cors_lines,
     travelling,
 )
 
@@ -134,6 +135,7 @@ class RequestHead(Head):
         "admitted",
         "authorization",
         "boundary",
+        "cors_lines",
         "expects_continue",
         "fetch_site",
         "host",
@@ -153,6 +155,8 @@ class RequestHead(Head):
                 noted[name] = value
         self.host = noted.get(b"host")
         self.origin = noted.get(b"origin")
+        self.cors_lines = b"" if self.origin is None else cors_lines(self.origin)
+        """What lets the page that sent this read the answer, if it is let in."""
         self.authorization = noted.get(b"authorization")
         if self.authorization is None and b"x-api-key" in noted:
             # As Anthropic's clients send it.

@@ -6,15 +6,14 @@ import asyncio
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from gglib.errors import EngineDied, GglibError, InvalidRequest
-from gglib.gateway.problems import error_object
 from gglib.gateway.relay.body import RequestedModel, read_requested_model, with_model
+from gglib.gateway.relay.events import error_event
 from gglib.gateway.relay.form import RequestedForm, read_requested_form, with_form_model
 from gglib.gateway.relay.heads import AnswerHead, RequestHead
 from gglib.gateway.relay.turns import Turn
 from gglib.gateway.relay.upstream import UpstreamConnection, UpstreamPool
+from gglib.gateway.relay.vigil import Vigil
 from gglib.gateway.relay.wire import (
     CONTINUE,
     LAST_CHUNK,
@@ -67,6 +66,8 @@ class RelayTurn(Turn):
     _heard = True
     _silent_since = 0.0
     _refusal: tuple[GglibError, int] | None = None
+    _vigil: Vigil | None = None
+    """Of a stream that had to wait."""
 
     # Positional, and few: this is made for every request.
     def __init__(
@@ -74,10 +75,11 @@ class RelayTurn(Turn):
     ) -> None:
         self.connection = connection
         self.keep_alive = keep_alive
-        self._shared = connection.shared
-        self._target = target
+        self.shared = connection.shared
+        self.target = target
         self._head = head
-        self._request_id = head.request_id or connection.shared.request_ids.make()
+        self.cors_lines = head.cors_lines
+        self.request_id = head.request_id or connection.shared.request_ids.make()
         self._out: list[bytes] = []
 
     # Reading the request
@@ -86,7 +88,7 @@ class RelayTurn(Turn):
         if self._refusal is not None:
             return
         self.body_bytes += len(data)
-        if self.body_bytes > self._shared.limits.max_body_bytes:
+        if self.body_bytes > self.shared.limits.max_body_bytes:
             self.connection.refuse_body(self)
         elif not self._body:
             self._body = data
@@ -121,7 +123,7 @@ class RelayTurn(Turn):
             self._refuse_now(error, status)
 
     def _refuse_now(self, error: GglibError, status: int) -> None:
-        self.answer_with(error, status=status, request_id=self._request_id)
+        self.answer_with(error, status=status, request_id=self.request_id)
 
     # Getting a server
 
@@ -129,14 +131,14 @@ class RelayTurn(Turn):
         try:
             self._read_model()
             assert self._requested is not None
-            resolved = self._shared.models.peek(self._requested.model)
+            resolved = self.shared.models.peek(self._requested.model)
         except GglibError as error:
             self.answer_error(error)
             return
         if resolved is not None:
             model = resolved.model
             session = self._session() if model.defaults.replicas > 1 else None
-            lease = self._shared.router.try_lease(model, session=session)
+            lease = self.shared.router.try_lease(model, session=session)
             if lease is not None:
                 self._send(lease)
                 return
@@ -166,28 +168,48 @@ class RelayTurn(Turn):
 
     async def _wait_for_lease(self) -> None:
         assert self._requested is not None
+        if not self._requested.stream:
+            await self._lease_and_send(None)
+            return
+        vigil = self._vigil = self._vigil or Vigil(self)
+        vigil.waits = True
         try:
-            resolved = await self._shared.models.resolve(self._requested.model)
+            await self._lease_and_send(vigil)
+        finally:
+            vigil.waits = False
+
+    async def _lease_and_send(self, vigil: Vigil | None) -> None:
+        assert self._requested is not None
+        try:
+            resolved = await self.shared.models.resolve(self._requested.model)
             # A second attempt goes wherever there is room: its session's server has just failed.
             session = None if self._attempt else self._session()
-            lease = await self._shared.router.acquire(resolved.model, session=session)
+            moved = None
+            if vigil is not None:
+                vigil.model = resolved.model
+                moved = vigil.moved if vigil.tells_state else None
+            lease = await self.shared.router.acquire(
+                resolved.model, session=session, on_position=moved
+            )
         except GglibError as error:
             self.answer_error(error)
             return
+        if vigil is not None:
+            vigil.waits = False
         if self.disconnected:
             lease.release()
         else:
             self._send(lease)
 
     def _session(self) -> str | None:
-        name = self._shared.session_header
+        name = self.shared.session_header
         return self._head.value_of(name) if name else None
 
     # Sending it on
 
     def _send(self, lease: Lease) -> None:
         self._lease = lease
-        pool = self._pool = self._shared.pools.of(lease.server)
+        pool = self._pool = self.shared.pools.of(lease.server)
         upstream = pool.take()
         if upstream is None:
             self._spawn(self._connect_and_send(lease, pool))
@@ -218,11 +240,11 @@ class RelayTurn(Turn):
             (
                 self._method,
                 b" ",
-                self._target,
+                self.target,
                 pool.request_head_tail,
                 self._head.travelling,
                 b"x-request-id: ",
-                self._request_id,
+                self.request_id,
                 b"\r\ncontent-length: %d\r\n\r\n" % length if length else self._head_end,
             )
         )
@@ -230,6 +252,13 @@ class RelayTurn(Turn):
     # The engine's answer (AnswerSink)
 
     def answer_started(self, status: int, head: AnswerHead) -> None:
+        if self._vigil is not None and self._vigil.committed:
+            self._head_sent = True
+            self._is_event_stream = True
+            self._chunked = not self.http_1_0
+            if not (status == 200 and head.is_event_stream):
+                self._vigil.misfit = []
+            return
         out, length = self._out, head.length
         out += (STATUS_LINES.get(status, STATUS_LINES[502]), head.travelling)
         self._is_event_stream = head.is_event_stream
@@ -244,11 +273,14 @@ class RelayTurn(Turn):
                 out.append(b"transfer-encoding: chunked\r\n")
         if not self.keep_alive:
             out.append(b"connection: close\r\n")
-        out += (b"x-request-id: ", self._request_id, b"\r\n\r\n")
+        out += (self.cors_lines, b"x-request-id: ", self.request_id, b"\r\n\r\n")
         self._head_sent = True
 
     def answer_body(self, data: bytes) -> None:
         if self._is_event_stream:
+            if self._vigil is not None and self._vigil.misfit is not None:
+                self._vigil.keep(data)
+                return
             self._tail = (self._tail + data[-4:])[-4:]
         if self._chunked:
             self._out += (b"%x\r\n" % len(data), data, b"\r\n")
@@ -257,7 +289,9 @@ class RelayTurn(Turn):
 
     def answer_ended(self) -> None:
         self._upstream = None
-        if self._chunked:
+        if self._vigil is not None and self._vigil.misfit is not None:
+            self._vigil.end_misfit()
+        elif self._chunked:
             self._out.append(LAST_CHUNK)
         self.flush()
         self._release()
@@ -291,7 +325,7 @@ class RelayTurn(Turn):
     async def _after_failure(self, lease: Lease, reason: str) -> None:
         """Before the first byte: once more on a fresh lease, then an error."""
         self._attempt += 1
-        died = await self._shared.router.is_gone(lease.server)
+        died = await self.shared.router.is_gone(lease.server)
         if self._attempt == 1:
             self._release()
             await self._wait_for_lease()
@@ -319,7 +353,7 @@ class RelayTurn(Turn):
 
     async def _end_close_delimited(self, lease: Lease) -> None:
         """A body that ends with its connection is whole only if its engine lives."""
-        if await self._shared.router.is_gone(lease.server):
+        if await self.shared.router.is_gone(lease.server):
             self._break_off(lease, "it ended while it answered")
         else:
             self.answer_ended()
@@ -334,8 +368,7 @@ class RelayTurn(Turn):
         if not (self._is_event_stream and between_events):
             self.abort()
             return
-        error = EngineDied(lease.server.model.name, reason)
-        event = b"data: %b\n\n" % msgspec.json.encode({"error": error_object(error)})
+        event = error_event(EngineDied(lease.server.model.name, reason), self.target)
         self.keep_alive = False
         self._out.append(chunk(event) + LAST_CHUNK if self._chunked else event)
         if not self._chunked and not self.http_1_0:
@@ -351,7 +384,11 @@ class RelayTurn(Turn):
         self._release()
         if self.disconnected or self.response_complete:
             return
-        self.answer_with(error, status=status, request_id=self._request_id)
+        if self._vigil is not None and self._vigil.committed:
+            self._vigil.end(error_event(error, self.target))
+            self.finish()
+            return
+        self.answer_with(error, status=status, request_id=self.request_id)
 
     # Endings
 
@@ -374,7 +411,9 @@ class RelayTurn(Turn):
                 self._upstream.pause_reading()
 
     def check(self, now: float) -> None:
-        limit_s = self._shared.limits.silence_timeout_s
+        if self._vigil is not None:
+            self._vigil.look(now)
+        limit_s = self.shared.limits.silence_timeout_s
         if self._heard or self.connection.flow.write_paused:
             # Noted here, not at every read: the hot path looks at no clock.
             self._heard = False
@@ -403,16 +442,16 @@ class RelayTurn(Turn):
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = self.connection.loop.create_task(coroutine)
         self._task = task
-        self._shared.tasks.add(task)
+        self.shared.tasks.add(task)
         task.add_done_callback(self._task_done)
 
     def _task_done(self, task: asyncio.Task[None]) -> None:
-        self._shared.tasks.discard(task)
+        self.shared.tasks.discard(task)
         if self._task is task:
             self._task = None
         if not task.cancelled() and (error := task.exception()) is not None:
             # A bug of ours, or an adapter's: the client gets an answer, the log the trace.
-            self._shared.on_task_error(error)
+            self.shared.on_task_error(error)
             if self._head_sent:
                 self._release()
                 self.abort()

@@ -42,6 +42,8 @@ class RelayShared:
     limits: Limits
     session_header: bytes = b""
     """In lower case: what names the session of a request; empty = nothing does."""
+    loading_state: bool = False
+    """Whether chats that wait are told what they wait for."""
     pools: UpstreamPools = attrs.field(factory=UpstreamPools)
     request_ids: RequestIds = attrs.field(factory=RequestIds)
     on_task_error: Callable[[BaseException], None]
