@@ -19,6 +19,7 @@ from gglib.gateway.adoption import adopt_all
 from gglib.gateway.doors import Doors
 from gglib.gateway.listener import bind, is_loopback, url_of
 from gglib.gateway.presence import PresenceKeeper, hold_presence
+from gglib.gateway.relay.body_rules import RuleBook
 from gglib.gateway.relay.limits import Limits
 from gglib.gateway.relay.shared import RelayShared
 from gglib.gateway.server import GatewayServer, log_error
@@ -97,6 +98,7 @@ async def _serve(
             limits=_limits(settings),
             session_header=settings.session_header.lower().encode("ascii"),
             loading_state=settings.loading_state,
+            rule_book=RuleBook(parts.settings.inference),
             on_task_error=log_error,
         )
         server = GatewayServer(shared, pool, shutdown_timeout_s=settings.shutdown_timeout_s)

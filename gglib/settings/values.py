@@ -10,6 +10,8 @@ from typing import Any
 
 import attrs
 
+from gglib.domain.inference import InferenceConfig
+from gglib.domain.model import Profile
 from gglib.domain.validation import (
     at_least,
     between,
@@ -205,6 +207,10 @@ class DeclaredModel:
     priority: int = 0
     memory_bytes: int | None = None
     replicas: int = 1
+    inference: InferenceConfig | None = None
+    set_parameters: Mapping[str, Any] = attrs.field(factory=dict, hash=False)
+    strip_parameters: tuple[str, ...] = ()
+    profiles: tuple[Profile, ...] = ()
     server: Mapping[str, Any] = attrs.field(factory=dict, hash=False)
     """Fields of ``ServerConfig`` (those in ``SERVER_DEFAULT_FIELDS``), as plain data."""
 
@@ -222,6 +228,8 @@ class Settings:
     serving: ServingSettings = attrs.field(factory=ServingSettings)
     routing: RoutingSettings = attrs.field(factory=RoutingSettings)
     pool: PoolSettings = attrs.field(factory=PoolSettings)
+    inference: InferenceConfig = attrs.field(factory=InferenceConfig)
+    """What requests for text say that say nothing else, whatever their model."""
     runners: Mapping[str, Mapping[str, Any]] = attrs.field(factory=_empty, hash=False)
     """Sections for adapters, as plain data, by the name they are configured under."""
     engines: Mapping[str, Mapping[str, Any]] = attrs.field(factory=_empty, hash=False)

@@ -17,6 +17,7 @@ from support.pages import FOLLOWED, ROOT, blocks_of
 
 import gglib
 from gglib.cli.main import make_cli
+from gglib.domain.inference import InferenceConfig
 from gglib.domain.model import SERVER_DEFAULT_FIELDS
 from gglib.gateway.app import Parts, make_app
 from gglib.gateway.problems import PROBLEMS
@@ -131,6 +132,9 @@ def test_settings_page_has_every_key_with_its_default() -> None:
             _type, default = rows[field.name][:2]
             assert written_default(field.default) == default.strip("`"), field.name
     declarable = {field.name for field in attrs.fields(DeclaredModel)} - {"name", "server"}
+    # As they are called in the file.
+    declarable = {name.removesuffix("_parameters") for name in declarable}
+    declarable |= {field.name for field in attrs.fields(InferenceConfig)}
     text = (REFERENCE / "settings.md").read_text()
     for name in (*SERVER_DEFAULT_FIELDS, *declarable, *(f"{{{name}}}" for name in PLACEHOLDERS)):
         assert f"`{name}`" in text, name

@@ -17,7 +17,8 @@ from anyio.abc import SocketStream
 from gglib.bootstrap import SystemClock
 from gglib.domain.config import ServerConfig
 from gglib.domain.handle import ProcessHandle
-from gglib.domain.model import Model, ModelDefaults
+from gglib.domain.inference import InferenceConfig
+from gglib.domain.model import Model, ModelDefaults, Profile
 from gglib.domain.ownership import Owner, OwnerKind, ServerRecord
 from gglib.domain.state import ServerState
 from gglib.errors import GglibError
@@ -150,6 +151,7 @@ def model(number: int, name: str, **defaults: Any) -> Model:
         paths=(Path(f"/models/{name}.gguf"),),
         size_bytes=1,
         aliases=(f"{name}-alias",),
+        profiles=(Profile(name="cold", inference=InferenceConfig(temperature=0.0)),),
         defaults=ModelDefaults(**defaults),
     )
 

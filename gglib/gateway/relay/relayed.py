@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
+from gglib.domain.names import ResolvedName
 from gglib.errors import EngineDied, GglibError, InvalidRequest
 from gglib.gateway.relay.body import RequestedModel, read_requested_model, with_model
 from gglib.gateway.relay.events import error_event
@@ -52,6 +53,7 @@ class RelayTurn(Turn):
     _body = b""
     _pieces: list[bytes] | None = None
     _requested: RequestedModel | None = None
+    _resolved: ResolvedName | None = None
     _lease: Lease | None = None
     _pool: UpstreamPool | None = None
     _upstream: UpstreamConnection | None = None
@@ -137,6 +139,7 @@ class RelayTurn(Turn):
             return
         if resolved is not None:
             model = resolved.model
+            self._resolved = resolved
             session = self._session() if model.defaults.replicas > 1 else None
             lease = self.shared.router.try_lease(model, session=session)
             if lease is not None:
@@ -160,11 +163,12 @@ class RelayTurn(Turn):
     def _body_for(self, model: str) -> bytes:
         """Return the body to send on, with the model's own name."""
         assert self._requested is not None
-        if self._requested.model == model:
-            return self._body
+        assert self._resolved is not None
+        same = self._requested.model == model
         if self._form is not None:
-            return with_form_model(self._body, self._form, model)
-        return with_model(self._body, model)
+            return self._body if same else with_form_model(self._body, self._form, model)
+        rules = self.shared.rule_book.rules_for(self._resolved, self.target)
+        return self._body if same and rules is None else with_model(self._body, model, rules)
 
     async def _wait_for_lease(self) -> None:
         assert self._requested is not None
@@ -182,6 +186,7 @@ class RelayTurn(Turn):
         assert self._requested is not None
         try:
             resolved = await self.shared.models.resolve(self._requested.model)
+            self._resolved = resolved
             # A second attempt goes wherever there is room: its session's server has just failed.
             session = None if self._attempt else self._session()
             moved = None

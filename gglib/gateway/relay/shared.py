@@ -10,6 +10,7 @@ from itertools import count
 import attrs
 
 from gglib.gateway.doors import Doors
+from gglib.gateway.relay.body_rules import RuleBook
 from gglib.gateway.relay.limits import Limits
 from gglib.gateway.relay.upstream import UpstreamPools
 from gglib.services.models import ModelService
@@ -44,6 +45,7 @@ class RelayShared:
     """In lower case: what names the session of a request; empty = nothing does."""
     loading_state: bool = False
     """Whether chats that wait are told what they wait for."""
+    rule_book: RuleBook = attrs.field(factory=RuleBook)
     pools: UpstreamPools = attrs.field(factory=UpstreamPools)
     request_ids: RequestIds = attrs.field(factory=RequestIds)
     on_task_error: Callable[[BaseException], None]

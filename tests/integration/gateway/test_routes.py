@@ -48,6 +48,23 @@ async def test_every_route_reaches_the_engine_under_its_own_path(path: str) -> N
     assert b'"x":1.0' in request.body.replace(b" ", b"")
 
 
+async def test_profile_fills_what_the_request_leaves_unsaid() -> None:
+    """By its name after the model's or an alias; the next request without it is untouched."""
+    async with open_socket_gateway() as gateway, gateway.connect() as client:
+        for body in (
+            '{"model": "m-alias:cold", "top_p": 0.50}',
+            '{"model": "m:cold", "temperature": 1.50}',
+            M,
+        ):
+            await client.post(body)
+            assert (await client.read()).status == 200
+        bodies = [request.body for request in gateway.upstream.received]
+    assert json.loads(bodies[0]) == {"model": "m", "top_p": 0.5, "temperature": 0.0}
+    assert b'"top_p":0.50' in bodies[0].replace(b" ", b"")
+    assert json.loads(bodies[1]) == {"model": "m", "temperature": 1.5}
+    assert bodies[2] == M.encode()
+
+
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE"])
 async def test_another_method_on_an_inference_route_is_refused_in_words(method: str) -> None:
     """It names what the route takes; the connection goes on."""
