@@ -19,6 +19,8 @@ class Received:
     head: bytes
     body: bytes
     connection: int
+    behind: bytes = b""
+    """What had come after it by then."""
 
     def header(self, name: str) -> str | None:
         """Return a header's value, or None."""
@@ -33,6 +35,8 @@ def _script_of(request: Received) -> str:
     """Return what a request wants done; what is no JSON object is echoed."""
     if request.head.startswith(b"HEAD "):
         return "head"
+    if request.header("upgrade") is not None:
+        return "upgrade"
     try:
         return str(json.loads(request.body).get("do", "echo"))
     except ValueError:
@@ -82,6 +86,7 @@ class ScriptedUpstream:
                     while len(buffer) < length:
                         buffer += await stream.receive()
                     request.body, buffer = buffer[:length], buffer[length:]
+                    request.behind = buffer
                     self.received.append(request)
                     script = _script_of(request)
                     action: Callable[[SocketStream, Received], Awaitable[bool]] = getattr(
@@ -109,6 +114,19 @@ class ScriptedUpstream:
     async def _do_head(self, stream: SocketStream, request: Received) -> bool:
         await stream.send(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-Kept: yes\r\n\r\n")
         return True
+
+    async def _do_upgrade(self, stream: SocketStream, request: Received) -> bool:
+        """Change protocols, and say everything louder; end at ``bye``."""
+        if b"refused" in request.head:
+            return await self._answer(stream, b"no", status="403 Forbidden")
+        await stream.send(
+            b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: loud\r\n\r\n"
+        )
+        data = request.behind or await stream.receive()
+        while data != b"bye":
+            await stream.send(data.upper())
+            data = await stream.receive()
+        return False
 
     async def _do_numbered(self, stream: SocketStream, request: Received) -> bool:
         number = json.loads(request.body)["number"]

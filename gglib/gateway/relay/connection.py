@@ -23,6 +23,7 @@ from gglib.gateway.relay.routes import (
     split_upstream,
 )
 from gglib.gateway.relay.shared import RelayShared
+from gglib.gateway.relay.tunnel import TunnelTurn
 from gglib.gateway.relay.turn_queue import OrderedConnection
 from gglib.gateway.relay.turns import AnswerTurn, PreflightTurn, Turn
 from gglib.services.routing.state import Closing
@@ -71,9 +72,12 @@ class GatewayProtocol(OrderedConnection):
         self._known: HeadBytes | None = None
         """The latest request's head, when that was relayed and whole in one read."""
         self._known_target = b""
+        self._tunnel: TunnelTurn | None = None
+        """The connection's last turn, once it has left HTTP behind."""
 
     def data_received(self, data: bytes) -> None:
         if self._deaf:
+            self._pass_on(data)
             return
         phase = self._phase
         if phase == _BETWEEN and self._known is not None:
@@ -89,8 +93,10 @@ class GatewayProtocol(OrderedConnection):
         self._read_bytes = len(data)
         try:
             self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
+        except httptools.HttpParserUpgrade as upgrade:
+            # What follows the head is no longer HTTP.
             self._deaf = True
+            self._pass_on(data[upgrade.args[0] :])
         except httptools.HttpParserCallbackError as error:
             self._callback_failed(error)
         except httptools.HttpParserError as error:
@@ -100,6 +106,11 @@ class GatewayProtocol(OrderedConnection):
                 self._refuse_head()
             elif self._relayed is not None and phase == self._phase == _BETWEEN:
                 self._known, self._known_target = HeadBytes.of(data), self._relayed
+
+    def _pass_on(self, data: bytes) -> None:
+        """Take what is not to be read as HTTP: a tunnel's, or nobody's."""
+        if self._tunnel is not None and data:
+            self._tunnel.from_client(data)
 
     # Parser callbacks
 
@@ -180,9 +191,16 @@ class GatewayProtocol(OrderedConnection):
             pass
         elif upstream is not None:
             name, rest = upstream
-            turn = PassThroughTurn(
-                self, method, name, _with_query(rest, url.query), head, keep_alive
-            )
+            target = _with_query(rest, url.query)
+            protocol = head.value_of(b"upgrade") if self.parser.should_upgrade() else None
+            turn: PassThroughTurn
+            if protocol is not None and method == b"GET":
+                self._tunnel = TunnelTurn(
+                    self, method, name, target, head, protocol.encode("latin-1")
+                )
+                turn = self._tunnel
+            else:
+                turn = PassThroughTurn(self, method, name, target, head, keep_alive)
             turn.http_1_0 = not http_1_1
             self._add_turn(turn)
         else:

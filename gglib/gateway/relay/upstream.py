@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+from collections.abc import Callable
+from typing import Protocol, TypeVar
 from urllib.parse import urlsplit
 
 import httptools
@@ -12,6 +13,8 @@ from gglib.gateway.relay.heads import AnswerHead, HeadBytes, Headers
 from gglib.services.serving import RunningServer
 
 __all__ = ["AnswerSink", "UpstreamConnection", "UpstreamPool", "UpstreamPools"]
+
+P = TypeVar("P", bound=asyncio.Protocol)
 
 _MAX_HEAD_BYTES = 256 * 1024
 _MAX_IDLE = 64
@@ -265,11 +268,17 @@ class UpstreamPool:
         Raises:
             OSError: the server does not accept one.
         """
+        return await self.open(lambda: UpstreamConnection(self))
+
+    async def open(self, make: Callable[[], P]) -> P:
+        """Open a connection for a protocol of the caller's.
+
+        Raises:
+            OSError: the server does not accept one.
+        """
         loop = asyncio.get_running_loop()
-        _, connection = await loop.create_connection(
-            lambda: UpstreamConnection(self), self._host, self._port
-        )
-        return connection
+        _, protocol = await loop.create_connection(make, self._host, self._port)
+        return protocol
 
     def put_back(self, connection: UpstreamConnection) -> None:
         """Keep a connection for the next request."""

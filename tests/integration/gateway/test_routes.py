@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import anyio
 import pytest
 from support.gateway import open_socket_gateway
 
@@ -247,3 +248,73 @@ async def test_key_may_come_as_anthropics_clients_send_it() -> None:
         await client.post(M, path="/v1/messages", extra="X-Api-Key: k\r\n")
         assert (await client.read()).status == 200
         assert gateway.upstream.received[0].header("x-api-key") is None
+
+
+# Other protocols
+
+UPGRADE = "Connection: keep-alive, Upgrade\r\nUpgrade: loud\r\nSec-WebSocket-Key: k\r\n"
+
+
+async def test_connection_that_changes_protocols_carries_bytes_both_ways() -> None:
+    """Until the engine ends it; the lease is held so long."""
+    async with open_socket_gateway() as gateway, gateway.connect() as client:
+        head = f"GET /upstream/m/v1/realtime?a=b HTTP/1.1\r\nHost: localhost\r\n{UPGRADE}\r\n"
+        await client.send(head + "early")
+        answer = await client.read(head_only=True)
+        assert answer.status == 101
+        assert answer.header("upgrade") == "loud"
+        request = gateway.upstream.received[0]
+        assert request.head.startswith(b"GET /v1/realtime?a=b HTTP/1.1\r\n")
+        assert request.header("upgrade") == "loud"
+        assert request.header("connection") == "upgrade"
+        assert request.header("sec-websocket-key") == "k"
+        assert request.header("authorization") == "Bearer engine-key"
+        while client.buffer != b"EARLY":
+            assert await client._more()
+        assert [view.in_flight for view in gateway.router.residents()] == [1]
+        client.buffer = b""
+        await client.send("more")
+        while client.buffer != b"MORE":
+            assert await client._more()
+        await client.send("bye")
+        assert not await client._more()
+        assert [view.in_flight for view in gateway.router.residents()] == [0]
+
+
+async def test_client_that_leaves_ends_the_engines_side() -> None:
+    """At once, and the lease with it."""
+    async with open_socket_gateway() as gateway:
+        async with gateway.connect() as client:
+            await client.send(f"GET /upstream/m/x HTTP/1.1\r\nHost: localhost\r\n{UPGRADE}\r\n")
+            assert (await client.read(head_only=True)).status == 101
+        with anyio.fail_after(5):
+            await gateway.upstream.gone.wait()
+        assert [view.in_flight for view in gateway.router.residents()] == [0]
+
+
+async def test_engine_that_changes_no_protocol_is_heard() -> None:
+    """What it says instead comes through."""
+    async with open_socket_gateway() as gateway, gateway.connect() as client:
+        await client.send(f"GET /upstream/m/refused HTTP/1.1\r\nHost: localhost\r\n{UPGRADE}\r\n")
+        answer = await client.read()
+        assert (answer.status, answer.body) == (403, b"no")
+
+
+async def test_strange_page_opens_no_socket() -> None:
+    """Browsers ask nobody before they open one: its origin is looked at."""
+    async with open_socket_gateway() as gateway, gateway.connect() as client:
+        head = f"GET /upstream/m/x HTTP/1.1\r\nHost: localhost\r\n{UPGRADE}"
+        await client.send(f"{head}Origin: https://evil.example\r\n\r\n")
+        assert (await client.read()).status == 403
+        assert gateway.upstream.received == []
+
+
+async def test_force_ends_an_open_socket() -> None:
+    """An unload that waits for nothing does not wait for it."""
+    async with open_socket_gateway() as gateway, gateway.connect() as client:
+        await client.send(f"GET /upstream/m/x HTTP/1.1\r\nHost: localhost\r\n{UPGRADE}\r\n")
+        assert (await client.read(head_only=True)).status == 101
+        (view,) = gateway.router.residents()
+        gateway.router.unload(view.model, cut=True)
+        with anyio.fail_after(5):
+            assert not await client._more()
