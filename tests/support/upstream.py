@@ -157,6 +157,13 @@ class ScriptedUpstream:
         await stream.send(b"9\r\ndata: 1\n\n\r\n0\r\n\r\n")
         return True
 
+    async def _do_stream_until_gone(self, stream: SocketStream, request: Received) -> bool:
+        """Begin a stream, and end when the gateway hangs up."""
+        await self._stream_head(stream)
+        await stream.send(b"9\r\ndata: 0\n\n\r\n")
+        await stream.receive()
+        return True
+
     async def _do_endless_stream(self, stream: SocketStream, request: Received) -> bool:
         await self._stream_head(stream)
         event = b"data: " + b"x" * 16370 + b"\n\n"
