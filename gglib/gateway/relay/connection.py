@@ -328,6 +328,7 @@ class GatewayProtocol(OrderedConnection):
             status=status,
             keep_alive=keep_alive and not self._deaf,
             head_only=head_only,
+            route=self.shared.meter.route_of(self.url),
         )
         turn.request_complete = self._deaf
         self._add_turn(turn)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -12,7 +13,7 @@ from gglib.errors import EngineDied, GglibError, InvalidRequest
 from gglib.gateway.problems import error_object
 from gglib.gateway.relay.body import RequestedModel, read_requested_model, with_model
 from gglib.gateway.relay.heads import AnswerHead, RequestHead
-from gglib.gateway.relay.turns import Turn
+from gglib.gateway.relay.metered import MeteredTurn
 from gglib.gateway.relay.upstream import UpstreamConnection, UpstreamPool
 from gglib.gateway.relay.wire import (
     CONTINUE,
@@ -40,7 +41,7 @@ _WHY_CUT = {
 }
 
 
-class RelayTurn(Turn):
+class RelayTurn(MeteredTurn):
     """A relayed POST. States: reading, waiting for a lease, sent, answering, over."""
 
     http_1_0 = False
@@ -55,9 +56,6 @@ class RelayTurn(Turn):
     _head_sent = False
     _chunked = False
     _close_delimited = False
-    _is_event_stream = False
-    _tail = b""
-    """The last bytes of an event stream that were sent on."""
     _heard = True
     _silent_since = 0.0
     _refusal: tuple[GglibError, int] | None = None
@@ -69,9 +67,9 @@ class RelayTurn(Turn):
         self.connection = connection
         self.keep_alive = keep_alive
         self._shared = connection.shared
-        self._target = target
+        self.target = target
         self._head = head
-        self._request_id = head.request_id or connection.shared.request_ids.make()
+        self.request_id = head.request_id or connection.shared.request_ids.make()
         self._out: list[bytes] = []
 
     # Reading the request
@@ -115,11 +113,12 @@ class RelayTurn(Turn):
             self._refuse_now(error, status)
 
     def _refuse_now(self, error: GglibError, status: int) -> None:
-        self.answer_with(error, status=status, request_id=self._request_id)
+        self.answer_with(error, status=status, request_id=self.request_id)
 
     # Getting a server
 
     def _begin(self) -> None:
+        self.began_at = monotonic()
         try:
             self._requested = read_requested_model(self._body)
             resolved = self._shared.models.peek(self._requested.model)
@@ -137,14 +136,17 @@ class RelayTurn(Turn):
 
     async def _wait_for_lease(self) -> None:
         assert self._requested is not None
+        asked_at = monotonic()
         try:
             resolved = await self._shared.models.resolve(self._requested.model)
+            self.model_name = resolved.model.name
             # A second attempt goes wherever there is room: its session's server has just failed.
             session = None if self._attempt else self._session()
             lease = await self._shared.router.acquire(resolved.model, session=session)
         except GglibError as error:
             self.answer_error(error)
             return
+        self.queue_wait_s += monotonic() - asked_at
         if self.disconnected:
             lease.release()
         else:
@@ -158,6 +160,9 @@ class RelayTurn(Turn):
 
     def _send(self, lease: Lease) -> None:
         self._lease = lease
+        if self.counts is None:
+            name = lease.server.model.name
+            self.counts = self._shared.meter.granted(self.target, name, self.queue_wait_s)
         pool = self._pool = self._shared.pools.of(lease.server)
         upstream = pool.take()
         if upstream is None:
@@ -184,17 +189,19 @@ class RelayTurn(Turn):
         assert self._requested is not None
         if self._requested.model != lease.server.model.name:
             body = with_model(body, lease.server.model.name)
-        upstream.send(self, self._request_head(pool, len(body)), body)
+        head = self._request_head(pool, len(body))
+        self._shared.meter.bytes_to_engines += len(head) + len(body)
+        upstream.send(self, head, body)
 
     def _request_head(self, pool: UpstreamPool, length: int) -> bytes:
         return b"".join(
             (
                 b"POST ",
-                self._target,
+                self.target,
                 pool.request_head_tail,
                 self._head.travelling,
                 b"x-request-id: ",
-                self._request_id,
+                self.request_id,
                 b"\r\ncontent-length: %d\r\n\r\n" % length,
             )
         )
@@ -204,7 +211,11 @@ class RelayTurn(Turn):
     def answer_started(self, status: int, head: AnswerHead) -> None:
         out, length = self._out, head.length
         out += (STATUS_LINES.get(status, STATUS_LINES[502]), head.travelling)
-        self._is_event_stream = head.is_event_stream
+        self.status = status
+        if head.is_event_stream:
+            self.is_event_stream = True
+        elif not head.is_json:
+            self.tells_usage = False
         if length is not None:
             out += (b"content-length: ", length, b"\r\n")
         elif status not in {204, 304}:
@@ -216,12 +227,11 @@ class RelayTurn(Turn):
                 out.append(b"transfer-encoding: chunked\r\n")
         if not self.keep_alive:
             out.append(b"connection: close\r\n")
-        out += (b"x-request-id: ", self._request_id, b"\r\n\r\n")
+        out += (b"x-request-id: ", self.request_id, b"\r\n\r\n")
         self._head_sent = True
 
     def answer_body(self, data: bytes) -> None:
-        if self._is_event_stream:
-            self._tail = (self._tail + data[-4:])[-4:]
+        self.note_piece(data)
         if self._chunked:
             self._out += (b"%x\r\n" % len(data), data, b"\r\n")
         else:
@@ -238,7 +248,9 @@ class RelayTurn(Turn):
     def flush(self) -> None:
         self._heard = True
         if self._out:
-            self.connection.transport.write(b"".join(self._out))
+            data = b"".join(self._out)
+            self._shared.meter.bytes_to_clients += len(data)
+            self.connection.transport.write(data)
             self._out = []
 
     def upstream_failed(self, reason: str, *, clean_close: bool) -> None:
@@ -302,8 +314,9 @@ class RelayTurn(Turn):
         An event that was cut in the middle cannot be taken back, and would swallow ours.
         """
         self._release()
-        between_events = not self._tail or self._tail.endswith((b"\n\n", b"\r\n\r\n"))
-        if not (self._is_event_stream and between_events):
+        between_events = not self.head or self.ends_with((b"\n\n", b"\r\n\r\n"))
+        self.complete = False
+        if not (self.is_event_stream and between_events):
             self.abort()
             return
         error = EngineDied(lease.server.model.name, reason)
@@ -323,11 +336,12 @@ class RelayTurn(Turn):
         self._release()
         if self.disconnected or self.response_complete:
             return
-        self.answer_with(error, status=status, request_id=self._request_id)
+        self.answer_with(error, status=status, request_id=self.request_id)
 
     # Endings
 
     def on_client_gone(self) -> None:
+        self.note_client_gone()
         self.disconnected = True
         self.response_complete = True
         if self._task is not None:

@@ -10,6 +10,7 @@ from itertools import count
 import attrs
 
 from gglib.gateway.doors import Doors
+from gglib.gateway.meter import Meter
 from gglib.gateway.relay.limits import Limits
 from gglib.gateway.relay.upstream import UpstreamPools
 from gglib.services.models import ModelService
@@ -45,6 +46,7 @@ class RelayShared:
     limits: Limits
     session_header: bytes = b""
     """In lower case: what names the session of a request; empty = nothing does."""
+    meter: Meter = attrs.field(factory=lambda: Meter(RELAYED_PATHS))
     pools: UpstreamPools = attrs.field(factory=UpstreamPools)
     request_ids: RequestIds = attrs.field(factory=RequestIds)
     on_task_error: Callable[[BaseException], None]
