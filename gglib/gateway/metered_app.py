@@ -44,6 +44,7 @@ class MeteredApp:
                 client=client[0] if client else None,
                 request_id=_request_id(scope),
                 duration_s=monotonic() - began_at,
+                complete=status != _CLIENT_GONE,
             )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Annotated
 
 import msgspec
 
@@ -24,11 +25,15 @@ _WRITTEN = re.compile(rb'"predicted_n"\s*:\s*(\d{1,12})\b')
 _SPEED = re.compile(rb'"predicted_per_second"\s*:\s*(\d{1,12}(?:\.\d{1,20})?)')
 
 
+#: A counter never goes back, whatever an engine says.
+_Count = Annotated[int, msgspec.Meta(ge=0, lt=10**12)]
+
+
 class Usage(msgspec.Struct, frozen=True):
     """Tokens, as an engine counts them; ``None``: it did not say."""
 
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
+    prompt_tokens: _Count | None = None
+    completion_tokens: _Count | None = None
     tokens_per_second: float | None = None
     """Of the completion."""
 

@@ -59,6 +59,8 @@ LONG = [DELTA] * 100
         ),
         (stream(*LONG), NO_USAGE),
         (json.dumps({"usage": None}), NO_USAGE),
+        (json.dumps({"usage": {"prompt_tokens": -5}}), NO_USAGE),
+        (json.dumps({"usage": {"prompt_tokens": 10**30}}), NO_USAGE),
         (json.dumps({"usage": "none"}), NO_USAGE),
         (json.dumps({"usage": {"prompt_tokens": "many"}}), NO_USAGE),
         (json.dumps([USAGE]), NO_USAGE),
