@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
@@ -180,9 +181,13 @@ def _histogram(name: str, what: str, *labels: str) -> HistogramMetricFamily:
 
 
 def _add(family: HistogramMetricFamily, found: Histogram, *labels: str) -> None:
-    bounds = [*(f"{bound:g}" for bound in found.bounds), "+Inf"]
-    buckets = list(zip(bounds, accumulate(found.counts), strict=True))
+    buckets = list(zip(_written(found.bounds), accumulate(found.counts), strict=True))
     family.add_metric(labels, buckets, found.total)
+
+
+@cache
+def _written(bounds: tuple[float, ...]) -> list[str]:
+    return [*(f"{bound:g}" for bound in bounds), "+Inf"]
 
 
 def _gauge(
