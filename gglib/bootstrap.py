@@ -405,8 +405,12 @@ def _declaration(name: str, declared: DeclaredModel) -> Declaration:
         name=name,
         path=declared.path,
         aliases=declared.aliases,
+        profiles=declared.profiles,
         defaults=ModelDefaults(
             server=declared.server,
+            inference=declared.inference,
+            set_parameters=declared.set_parameters,
+            strip_parameters=declared.strip_parameters,
             concurrency_limit=declared.concurrency_limit,
             ttl_s=declared.ttl_s,
             pinned=declared.pinned,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from pathlib import Path
@@ -144,6 +145,42 @@ def _one_with_port(instance: ModelDefaults, attribute: Any, value: int) -> None:
         raise InvalidValue(attribute.name, value, "1 where `port` is set: two cannot share it")
 
 
+#: What a request says that nobody else may say, or take away.
+_THE_REQUESTS_OWN = frozenset({"model", "stream"})
+
+
+def _parameters(value: Any) -> Any:
+    return MappingProxyType(dict(value)) if isinstance(value, Mapping) else value
+
+
+def _settable(_instance: Any, attribute: Any, value: Any) -> None:
+    if not isinstance(value, Mapping):
+        raise InvalidValue(attribute.name, value, "a table of parameters of a request")
+    for name in value:
+        _check_parameter(attribute.name, name)
+    try:
+        json.dumps(dict(value), allow_nan=False)
+    except (TypeError, ValueError):
+        raise InvalidValue(attribute.name, value, "values that JSON can say") from None
+
+
+def _strippable(_instance: Any, attribute: Any, value: Any) -> None:
+    if not isinstance(value, tuple):
+        raise InvalidValue(attribute.name, value, "a list of parameters of a request")
+    for name in value:
+        _check_parameter(attribute.name, name)
+
+
+def _check_parameter(field: str, name: Any) -> None:
+    if not isinstance(name, str) or not name or name in _THE_REQUESTS_OWN:
+        own = " and ".join(sorted(_THE_REQUESTS_OWN))
+        raise InvalidValue(field, name, f"names of parameters, but not {own}")
+
+
+def _list_to_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
 @attrs.frozen(kw_only=True)
 class ModelDefaults:
     """How a model's user wants it served. ``server`` overrides fields of ServerConfig."""
@@ -162,14 +199,31 @@ class ModelDefaults:
     runner: str | None = attrs.field(default=None, validator=text())
     replicas: int = attrs.field(default=1, validator=[at_least(1, optional=False), _one_with_port])
     """The most servers of it at once."""
+    set_parameters: Mapping[str, Any] = attrs.field(
+        factory=dict, converter=_parameters, validator=_settable, hash=False
+    )
+    """What every request for text is made to say, whatever it says itself."""
+    strip_parameters: tuple[str, ...] = attrs.field(
+        default=(), converter=_list_to_tuple, validator=_strippable
+    )
+    """What no request for text gets to say."""
 
 
 @attrs.frozen(kw_only=True)
 class Profile:
-    """A named set of sampling parameters, asked for as ``name:profile``."""
+    """A named set of parameters of requests, asked for as ``name:profile``.
+
+    What it says wins over what the model's defaults say.
+    """
 
     name: str = attrs.field(validator=model_name)
     inference: InferenceConfig = attrs.field(factory=InferenceConfig)
+    set_parameters: Mapping[str, Any] = attrs.field(
+        factory=dict, converter=_parameters, validator=_settable, hash=False
+    )
+    strip_parameters: tuple[str, ...] = attrs.field(
+        default=(), converter=_list_to_tuple, validator=_strippable
+    )
 
 
 def _paths(value: Iterable[Path | str]) -> tuple[Path, ...]:

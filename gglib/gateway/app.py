@@ -46,6 +46,7 @@ def _model_object(model: Model, states: dict[int, str]) -> dict[str, Any]:
         "gglib": {
             "state": states.get(model.id, "stopped"),
             "aliases": list(model.aliases),
+            "profiles": [f"{model.name}:{profile.name}" for profile in model.profiles],
             "capabilities": sorted(model.facts.capabilities),
             "context_size": model.defaults.server.get("context_size") or model.facts.context_length,
             "size_bytes": model.size_bytes,

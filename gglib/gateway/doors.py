@@ -54,9 +54,19 @@ class Doors:
         self._allowed_origins = frozenset(allowed_origins)
 
     def admit(
-        self, path: str, *, host: str | None, origin: str | None, authorization: str | None
+        self,
+        path: str,
+        *,
+        host: str | None,
+        origin: str | None,
+        authorization: str | None,
+        fetch_site: str | None = None,
+        changes: bool = False,
     ) -> None:
         """Return if the request may enter.
+
+        ``changes``: it may change a server, which is an admin's to do. ``fetch_site``: what a
+        browser says of the page that sent it.
 
         Raises:
             Forbidden: its Host or Origin is not ours, or its key lacks the right.
@@ -65,7 +75,10 @@ class Doors:
         self._check_host(host)
         self._check_origin(origin)
         # The router takes several slashes for one.
-        needs_admin = path.lstrip("/").startswith("admin")
+        needs_admin = changes or path.lstrip("/").startswith("admin")
+        if fetch_site == "cross-site" and origin is None and path.startswith("/upstream/"):
+            # An image or a frame of a strange page names no origin, and would load a model.
+            raise Forbidden("pages of other sites may not reach a model's server")
         if not needs_admin and (not self._api_keys or path in {"/health", "/ready"}):
             return
         if authorization is None:
@@ -84,6 +97,15 @@ class Doors:
             raise Unauthorized("the key is not valid")
         if needs_admin:
             raise Forbidden("this key has no admin right; use the gateway's local token")
+
+    def welcomes(self, *, host: str | None, origin: str | None) -> bool:
+        """Whether a page of ``origin`` may use this gateway, given the right key."""
+        try:
+            self._check_host(host)
+            self._check_origin(origin)
+        except Forbidden:
+            return False
+        return True
 
     def _check_host(self, host: str | None) -> None:
         if host is None:

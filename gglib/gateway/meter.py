@@ -13,6 +13,7 @@ from time import monotonic, time
 from typing import TYPE_CHECKING
 
 from gglib.domain.events import Event, RequestFinished, ServerReady
+from gglib.gateway.relay.routes import UPSTREAM_PREFIX, UPSTREAM_ROUTE
 from gglib.gateway.relay.usage import NO_USAGE, usage_in
 from gglib.ports.event_sink import EventSink
 
@@ -132,6 +133,8 @@ class Meter:
 
     def route_of(self, target: bytes) -> str:
         """Return the name of the route, as which ``target`` counts."""
+        if target.startswith(UPSTREAM_PREFIX):
+            return UPSTREAM_ROUTE
         return self._names.get(target.partition(b"?")[0], OTHER_ROUTE)
 
     def know_routes(self, paths: Iterable[str]) -> None:
@@ -148,7 +151,7 @@ class Meter:
 
     def ended(self, turn: MeteredTurn) -> None:
         """Count a relayed request, which is over now, however it went."""
-        counts = turn.counts or self._counts_for(turn.target, turn.model_name)
+        counts = turn.counts or self._counts_for(turn.route or turn.target, turn.model_name)
         status = turn.status
         statuses = counts.statuses
         statuses[status] = statuses.get(status, 0) + 1

@@ -111,6 +111,8 @@ def answer_for(error: GglibError, *, status: int | None = None) -> ProblemAnswer
         headers.append(("retry-after", str(max(1, math.ceil(retry_after_s)))))
     if actual in {408, 409, 429} or actual >= 500:
         headers.append(("x-should-retry", "true" if problem.retry else "false"))
+    if actual == 405:
+        headers.append(("allow", "POST"))
     if actual == 401:
         headers.append(("www-authenticate", "Bearer"))
     body = msgspec.json.encode({"error": error_object(error)})

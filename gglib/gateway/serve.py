@@ -21,8 +21,10 @@ from gglib.gateway.event_feed import EventFeed
 from gglib.gateway.listener import bind, is_loopback, url_of
 from gglib.gateway.meter import Loads, Meter
 from gglib.gateway.presence import PresenceKeeper, hold_presence
+from gglib.gateway.relay.body_rules import RuleBook
 from gglib.gateway.relay.limits import Limits
-from gglib.gateway.relay.shared import RELAYED_PATHS, RelayShared
+from gglib.gateway.relay.routes import RELAYED_ROUTES
+from gglib.gateway.relay.shared import RelayShared
 from gglib.gateway.server import GatewayServer, log_error
 from gglib.given import GivenAdapters
 from gglib.ports.clock import Clock
@@ -69,7 +71,7 @@ async def open_gateway(
     feed = EventFeed(events, loads)
     async with compose(settings, events=feed, clock=clock, given=given) as parts:
         log = feed.emit if settings.gateway.access_log else None
-        meter = Meter(RELAYED_PATHS, log=log, now=parts.clock.now, loads=loads)
+        meter = Meter(RELAYED_ROUTES, log=log, now=parts.clock.now, loads=loads)
         with hold_presence(settings.data_dir) as presence:
             processes = await parts.process_table()
             listener = bind(
@@ -107,6 +109,8 @@ async def _serve(
             ),
             limits=_limits(settings),
             session_header=settings.session_header.lower().encode("ascii"),
+            loading_state=settings.loading_state,
+            rule_book=RuleBook(parts.settings.inference),
             on_task_error=log_error,
             meter=meter,
         )
@@ -148,6 +152,7 @@ def _limits(settings: GatewaySettings) -> Limits:
         keep_alive_s=settings.keep_alive_s,
         stall_timeout_s=settings.stall_timeout_s,
         silence_timeout_s=settings.silence_timeout_s,
+        keepalive_comment_s=settings.keepalive_comment_s,
     )
 
 

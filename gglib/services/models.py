@@ -10,7 +10,14 @@ import anyio
 import attrs
 
 from gglib.domain.events import ModelAdded, ModelRemoved
-from gglib.domain.model import Model, ModelDefaults, ModelFacts, ModelOrigin, check_alias
+from gglib.domain.model import (
+    Model,
+    ModelDefaults,
+    ModelFacts,
+    ModelOrigin,
+    Profile,
+    check_alias,
+)
 from gglib.domain.names import NameIndex, ResolvedName
 from gglib.errors import GglibError, InvalidRequest, ModelError, ModelExists
 from gglib.ports.clock import Clock
@@ -32,6 +39,7 @@ class Declaration:
     name: str
     path: Path
     aliases: tuple[str, ...] = ()
+    profiles: tuple[Profile, ...] = ()
     defaults: ModelDefaults = attrs.field(factory=ModelDefaults)
 
 
@@ -185,6 +193,7 @@ class ModelService:
             size_bytes=located.size_bytes,
             facts=located.facts,
             aliases=item.aliases,
+            profiles=item.profiles,
             defaults=item.defaults,
             origin=ModelOrigin(kind="config"),
         )

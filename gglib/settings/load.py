@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import attrs
 
+from gglib.domain.inference import InferenceConfig
 from gglib.errors import ConfigurationError, InvalidValue
 from gglib.settings.file import SettingsFile, unknown_key
 from gglib.settings.values import (
@@ -30,6 +31,7 @@ _PLAIN = {
     "serving": ServingSettings,
     "routing": RoutingSettings,
     "pool": PoolSettings,
+    "inference": InferenceConfig,
 }
 _SECTIONS = (*_PLAIN, "models", *_ADAPTERS)
 _FLAGS = {
@@ -74,6 +76,7 @@ def load_settings(*, flags: Mapping[str, Any], environ: Mapping[str, str]) -> Lo
         serving=layers.section("serving", ServingSettings),
         routing=layers.section("routing", RoutingSettings),
         pool=layers.section("pool", PoolSettings),
+        inference=layers.section("inference", InferenceConfig),
     )
     _check_planner(settings, layers)
     if file is not None:
@@ -235,16 +238,16 @@ def _parsed(kind: str, text: str) -> Any:
 
     A text that means nothing is returned as it is: the field's own check explains.
     """
-    if kind == "bool":
+    if kind.startswith("bool"):
         return _TRUTH.get(text.strip().lower(), text)
     if kind.startswith("tuple"):
         return tuple(part.strip() for part in text.split(",") if part.strip())
-    if kind == "str":
+    if kind.startswith("str"):
         return text
     if kind.endswith("None") and text.strip().lower() == "none":
         return None
     try:
-        return int(text) if kind == "int" else float(text)
+        return int(text) if kind.startswith("int") else float(text)
     except ValueError:
         return text
 

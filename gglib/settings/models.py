@@ -7,8 +7,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+import attrs
+
 from gglib.domain.config import ServerConfig
-from gglib.domain.model import SERVER_DEFAULT_FIELDS, ModelDefaults, check_alias
+from gglib.domain.inference import InferenceConfig
+from gglib.domain.model import SERVER_DEFAULT_FIELDS, ModelDefaults, Profile, check_alias
 from gglib.errors import InvalidValue
 from gglib.settings.file import SettingsFile, unknown_key
 from gglib.settings.key_lines import KeyPath, dotted
@@ -30,7 +33,9 @@ _DEFAULTS = frozenset(
         "ttl_s",
     }
 )
-_KNOWN = frozenset({"path", "aliases"} | _DEFAULTS | SERVER_DEFAULT_FIELDS)
+#: What changes requests, of a model and of its profiles.
+_REQUESTS = frozenset({"inference", "set", "strip"})
+_KNOWN = frozenset({"path", "aliases", "profiles"} | _REQUESTS | _DEFAULTS | SERVER_DEFAULT_FIELDS)
 _SERVER_PATHS = frozenset({"mmproj_path", "slot_save_path"})
 
 
@@ -70,13 +75,53 @@ def _model(file: SettingsFile, where: KeyPath, value: Any) -> DeclaredModel:
         return tuple(check_alias(alias) for alias in _list(table.get("aliases", []), "aliases"))
 
     aliases = _checked(file, where, check)
+    profiles = file.table((*where, "profiles"), table.get("profiles", {}))
     return DeclaredModel(
         name=name,
         path=path,
         aliases=tuple(dict.fromkeys(aliases)),
         server=MappingProxyType(server),
+        **_requests(file, where, table),
+        profiles=tuple(
+            _profile(file, (*where, "profiles", profile), each)
+            for profile, each in profiles.items()
+        ),
         **defaults,
     )
+
+
+def _profile(file: SettingsFile, where: KeyPath, value: Any) -> Profile:
+    table = file.table(where, value)
+    _check_keys(file, where, table, _REQUESTS)
+    requests = _requests(file, where, table)
+    inference = requests.pop("inference") or InferenceConfig()
+    return _checked(
+        file, where, lambda: Profile(name=str(where[-1]), inference=inference, **requests)
+    )
+
+
+def _requests(file: SettingsFile, where: KeyPath, table: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what changes requests."""
+    said = file.table((*where, "inference"), table.get("inference", {}))
+    known = {field.name for field in attrs.fields(InferenceConfig)}
+    _check_keys(file, (*where, "inference"), said, known)
+    inference = _checked(file, (*where, "inference"), lambda: InferenceConfig(**said))
+    forced = table.get("set", {})
+    stripped = table.get("strip", [])
+    for key, field, value in (
+        ("set", "set_parameters", forced),
+        ("strip", "strip_parameters", stripped),
+    ):
+        try:
+            ModelDefaults(**{field: value})
+        except InvalidValue as error:
+            here = (*where, key)
+            file.fail(here, f"{dotted(here)} has {error.value!r}; expected {error.expected}")
+    return {
+        "inference": inference if said else None,
+        "set_parameters": MappingProxyType(forced),
+        "strip_parameters": tuple(stripped),
+    }
 
 
 def _server(

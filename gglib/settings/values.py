@@ -10,6 +10,8 @@ from typing import Any
 
 import attrs
 
+from gglib.domain.inference import InferenceConfig
+from gglib.domain.model import Profile
 from gglib.domain.validation import (
     at_least,
     between,
@@ -93,6 +95,12 @@ class GatewaySettings:
         default=600.0, converter=_limit, validator=number_at_least(0)
     )
     """How long an engine may say nothing within an answer; 0 (``None``) = without limit."""
+    keepalive_comment_s: float | None = attrs.field(
+        default=10.0, converter=_limit, validator=number_at_least(0)
+    )
+    """How often a stream that waits is sent a comment; 0 (``None``) = never."""
+    loading_state: bool = attrs.field(default=False, validator=flag(optional=False))
+    """Whether chats that wait are told what they wait for, as reasoning."""
     insecure: bool = attrs.field(default=False, validator=flag(optional=False))
     """Whether it may listen beyond loopback without a key."""
     orphans: str = attrs.field(default="adopt", validator=one_of("adopt", "stop"))
@@ -201,6 +209,10 @@ class DeclaredModel:
     priority: int = 0
     memory_bytes: int | None = None
     replicas: int = 1
+    inference: InferenceConfig | None = None
+    set_parameters: Mapping[str, Any] = attrs.field(factory=dict, hash=False)
+    strip_parameters: tuple[str, ...] = ()
+    profiles: tuple[Profile, ...] = ()
     server: Mapping[str, Any] = attrs.field(factory=dict, hash=False)
     """Fields of ``ServerConfig`` (those in ``SERVER_DEFAULT_FIELDS``), as plain data."""
 
@@ -218,6 +230,8 @@ class Settings:
     serving: ServingSettings = attrs.field(factory=ServingSettings)
     routing: RoutingSettings = attrs.field(factory=RoutingSettings)
     pool: PoolSettings = attrs.field(factory=PoolSettings)
+    inference: InferenceConfig = attrs.field(factory=InferenceConfig)
+    """What requests for text say that say nothing else, whatever their model."""
     runners: Mapping[str, Mapping[str, Any]] = attrs.field(factory=_empty, hash=False)
     """Sections for adapters, as plain data, by the name they are configured under."""
     engines: Mapping[str, Mapping[str, Any]] = attrs.field(factory=_empty, hash=False)

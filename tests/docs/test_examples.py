@@ -17,10 +17,11 @@ from support.pages import FOLLOWED, ROOT, blocks_of
 
 import gglib
 from gglib.cli.main import make_cli
+from gglib.domain.inference import InferenceConfig
 from gglib.domain.model import SERVER_DEFAULT_FIELDS
 from gglib.gateway.app import Parts, make_app
 from gglib.gateway.problems import PROBLEMS
-from gglib.gateway.relay.shared import RELAYED_PATHS
+from gglib.gateway.relay.routes import INFERENCE_PATHS
 from gglib.services.demo.tiny_gguf import tiny_gguf
 from gglib.settings import (
     DeclaredModel,
@@ -131,6 +132,9 @@ def test_settings_page_has_every_key_with_its_default() -> None:
             _type, default = rows[field.name][:2]
             assert written_default(field.default) == default.strip("`"), field.name
     declarable = {field.name for field in attrs.fields(DeclaredModel)} - {"name", "server"}
+    # As they are called in the file.
+    declarable = {name.removesuffix("_parameters") for name in declarable}
+    declarable |= {field.name for field in attrs.fields(InferenceConfig)}
     text = (REFERENCE / "settings.md").read_text()
     for name in (*SERVER_DEFAULT_FIELDS, *declarable, *(f"{{{name}}}" for name in PLACEHOLDERS)):
         assert f"`{name}`" in text, name
@@ -154,7 +158,7 @@ def test_command_line_page_has_every_command_and_flag() -> None:
 def test_http_page_has_every_error_code_and_route() -> None:
     """With its status, its type, and whether to try again."""
     page = (REFERENCE / "http.md").read_text()
-    for path in RELAYED_PATHS:
+    for path in INFERENCE_PATHS:
         assert f"`POST {path}`" in page
     app = make_app(Parts(models=None, router=None, pool=None, log_error=None, sight=None))  # type: ignore[arg-type]
     for route in app.routes:

@@ -17,7 +17,8 @@ from anyio.abc import SocketStream
 from gglib.bootstrap import SystemClock
 from gglib.domain.config import ServerConfig
 from gglib.domain.handle import ProcessHandle
-from gglib.domain.model import Model, ModelDefaults
+from gglib.domain.inference import InferenceConfig
+from gglib.domain.model import Model, ModelDefaults, Profile
 from gglib.domain.ownership import Owner, OwnerKind, ServerRecord
 from gglib.domain.state import ServerState
 from gglib.errors import GglibError
@@ -154,6 +155,7 @@ def model(number: int, name: str, **defaults: Any) -> Model:
         paths=(Path(f"/models/{name}.gguf"),),
         size_bytes=1,
         aliases=(f"{name}-alias",),
+        profiles=(Profile(name="cold", inference=InferenceConfig(temperature=0.0)),),
         defaults=ModelDefaults(**defaults),
     )
 
@@ -195,6 +197,8 @@ async def open_socket_gateway(
     replicas: int = 1,
     session_header: bytes = b"",
     logs: ServerLogs | None = None,
+    loading_state: bool = False,
+    allowed_origins: tuple[str, ...] = (),
 ) -> AsyncIterator[SocketGateway]:
     """Serve models m, n and one (one request at a time, on each of so many servers) for the block.
 
@@ -226,7 +230,10 @@ async def open_socket_gateway(
             shared = RelayShared(
                 router=router,
                 models=models,
-                doors=Doors(admin_token="admin-token", api_keys=api_keys),
+                doors=Doors(
+                    admin_token="admin-token", api_keys=api_keys, allowed_origins=allowed_origins
+                ),
+                loading_state=loading_state,
                 limits=limits or Limits(),
                 session_header=session_header,
                 on_task_error=bugs.append,

@@ -19,6 +19,8 @@ class Received:
     head: bytes
     body: bytes
     connection: int
+    behind: bytes = b""
+    """What had come after it by then."""
 
     def header(self, name: str) -> str | None:
         """Return a header's value, or None."""
@@ -27,6 +29,18 @@ class Received:
             if key.lower() == name:
                 return value.strip()
         return None
+
+
+def _script_of(request: Received) -> str:
+    """Return what a request wants done; what is no JSON object is echoed."""
+    if request.head.startswith(b"HEAD "):
+        return "head"
+    if request.header("upgrade") is not None:
+        return "upgrade"
+    try:
+        return str(json.loads(request.body).get("do", "echo"))
+    except ValueError:
+        return "echo"
 
 
 @dataclass
@@ -72,8 +86,9 @@ class ScriptedUpstream:
                     while len(buffer) < length:
                         buffer += await stream.receive()
                     request.body, buffer = buffer[:length], buffer[length:]
+                    request.behind = buffer
                     self.received.append(request)
-                    script = json.loads(request.body).get("do", "echo")
+                    script = _script_of(request)
                     action: Callable[[SocketStream, Received], Awaitable[bool]] = getattr(
                         self, f"_do_{script}"
                     )
@@ -92,9 +107,26 @@ class ScriptedUpstream:
 
     async def _do_echo(self, stream: SocketStream, request: Received) -> bool:
         body = json.dumps(
-            {"head": request.head.decode("latin-1"), "body": request.body.decode()}
+            {"head": request.head.decode("latin-1"), "body": request.body.decode("latin-1")}
         ).encode()
         return await self._answer(stream, body, extra="Content-Type: application/json\r\n")
+
+    async def _do_head(self, stream: SocketStream, request: Received) -> bool:
+        await stream.send(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-Kept: yes\r\n\r\n")
+        return True
+
+    async def _do_upgrade(self, stream: SocketStream, request: Received) -> bool:
+        """Change protocols, and say everything louder; end at ``bye``."""
+        if b"refused" in request.head:
+            return await self._answer(stream, b"no", status="403 Forbidden")
+        await stream.send(
+            b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: loud\r\n\r\n"
+        )
+        data = request.behind or await stream.receive()
+        while data != b"bye":
+            await stream.send(data.upper())
+            data = await stream.receive()
+        return False
 
     async def _do_numbered(self, stream: SocketStream, request: Received) -> bool:
         number = json.loads(request.body)["number"]

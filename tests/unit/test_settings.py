@@ -13,6 +13,7 @@ from typing import Any
 import attrs
 import pytest
 
+from gglib.domain.inference import InferenceConfig
 from gglib.domain.model import SERVER_DEFAULT_FIELDS
 from gglib.errors import ConfigurationError
 from gglib.settings import GatewaySettings, LoadedSettings, ServingSettings, load_settings
@@ -343,9 +344,60 @@ def test_every_server_field_may_be_declared(tmp_path: Path) -> None:
     assert set(load(tmp_path, text).settings.models["a"].server) == set(SERVER_DEFAULT_FIELDS)
 
 
+def test_what_requests_say_may_be_declared(tmp_path: Path) -> None:
+    """For all models, for one, and for its profiles."""
+    settings = load(
+        tmp_path,
+        """
+        [inference]
+        temperature = 0.7
+        [models.a]
+        path = "a"
+        strip = ["logit_bias"]
+        set = { x = [1, { y = "z" }] }
+        inference = { max_tokens = 5, stop = ["a"] }
+        [models.a.profiles.precise]
+        inference.seed = 1
+        set.chat_template_kwargs.enable_thinking = false
+        """,
+        environ={"GGLIB_INFERENCE_TOP_K": "3"},
+    ).settings
+    model = settings.models["a"]
+    (profile,) = model.profiles
+    assert settings.inference == InferenceConfig(temperature=0.7, top_k=3)
+    assert model.inference == InferenceConfig(max_tokens=5, stop=("a",))
+    assert model.set_parameters == {"x": [1, {"y": "z"}]}
+    assert model.strip_parameters == ("logit_bias",)
+    assert (profile.name, profile.inference) == ("precise", InferenceConfig(seed=1))
+    assert profile.set_parameters == {"chat_template_kwargs": {"enable_thinking": False}}
+
+
 BROKEN = {
+    "wrong temperature": ("[inference]\n\ntemperature = -1", 3, "inference.temperature is -1"),
+    "wrong temperature of a model": (
+        "[models.a]\npath='a'\n[models.a.inference]\ntop_p = 2",
+        4,
+        "models.a.inference: top_p is 2",
+    ),
+    "unknown sampling parameter": (
+        "[models.a]\npath='a'\ninference.temprature = 1",
+        3,
+        "unknown key 'temprature'; did you mean 'temperature'?",
+    ),
+    "unknown key of a profile": (
+        "[models.a]\npath='a'\n[models.a.profiles.x]\nsets = 1",
+        4,
+        "[models.a.profiles.x] unknown key 'sets'; did you mean 'set'?",
+    ),
+    "profile that is no table": ("[models.a]\npath='a'\nprofiles.x = 1", 3, "profiles.x is 1"),
+    "stream that is set": (
+        "[models.a]\npath='a'\nset.stream = true",
+        3,
+        "models.a.set has 'stream'; expected names of parameters, but not model and stream",
+    ),
+    "strip as a text": ("[models.a]\npath='a'\nstrip = 'x'", 3, "models.a.strip has 'x'"),
     "unknown section": ("[gatway]", 1, "unknown key 'gatway'; did you mean 'gateway'?"),
-    "section of later": ("\n[keys]\n", 2, "known here: engines, gateway, models, pool, rout"),
+    "section of later": ("\n[keys]\n", 2, "known here: engines, gateway, inference, models"),
     "unknown planner": ("[routing]\nplanner = 'best'", 2, "routing.planner is 'best'"),
     "places for nobody": ("[pool]\nmax_size = 0", 2, "pool.max_size is 0"),
     "no patience at all": ("[pool]\n\nmax_wait_s = 0", 3, "pool.max_wait_s is 0"),

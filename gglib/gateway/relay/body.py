@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from gglib.errors import InvalidRequest
+from gglib.gateway.relay.body_rules import BodyRules
 
 __all__ = ["RequestedModel", "read_requested_model", "with_model"]
 
@@ -43,9 +44,14 @@ def read_requested_model(body: bytes) -> RequestedModel:
     return requested
 
 
-def with_model(body: bytes, name: str) -> bytes:
-    """Return ``body`` with another model name; every other value keeps its very bytes."""
+def with_model(body: bytes, name: str, rules: BodyRules | None = None) -> bytes:
+    """Return ``body`` with another model name, and changed by ``rules``.
+
+    Every other value keeps its very bytes.
+    """
     fields = _decode_fields(body)
+    if rules is not None:
+        rules.apply(fields)
     fields["model"] = msgspec.Raw(msgspec.json.encode(name))
     return msgspec.json.encode(fields)
 

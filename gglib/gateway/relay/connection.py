@@ -14,10 +14,18 @@ from uvicorn.server import ServerState
 
 from gglib.errors import GglibError, InvalidRequest
 from gglib.gateway.relay.heads import HeadBytes, RequestHead
+from gglib.gateway.relay.passthrough import PassThroughTurn
 from gglib.gateway.relay.relayed import RelayTurn
-from gglib.gateway.relay.shared import RELAYED_PATHS, RelayShared
+from gglib.gateway.relay.routes import (
+    INFERENCE_PATHS,
+    UPSTREAM_PREFIX,
+    may_change,
+    split_upstream,
+)
+from gglib.gateway.relay.shared import RelayShared
+from gglib.gateway.relay.tunnel import TunnelTurn
 from gglib.gateway.relay.turn_queue import OrderedConnection
-from gglib.gateway.relay.turns import AnswerTurn, Turn
+from gglib.gateway.relay.turns import AnswerTurn, PreflightTurn, Turn
 from gglib.services.routing.state import Closing
 from gglib.services.serving import RunningServer
 
@@ -31,7 +39,7 @@ _QUEUED_BODY_BYTES = 64 * 1024
 _BETWEEN, _HEAD, _BODY = 0, 1, 2
 
 #: Targets that need no parsing.
-_PLAIN_TARGETS = frozenset(path.encode() for path in RELAYED_PATHS)
+_PLAIN_TARGETS = frozenset(path.encode() for path in INFERENCE_PATHS)
 
 
 _SLASHES = re.compile("/{2,}")
@@ -64,9 +72,12 @@ class GatewayProtocol(OrderedConnection):
         self._known: HeadBytes | None = None
         """The latest request's head, when that was relayed and whole in one read."""
         self._known_target = b""
+        self._tunnel: TunnelTurn | None = None
+        """The connection's last turn, once it has left HTTP behind."""
 
     def data_received(self, data: bytes) -> None:
         if self._deaf:
+            self._pass_on(data)
             return
         phase = self._phase
         if phase == _BETWEEN and self._known is not None:
@@ -82,8 +93,10 @@ class GatewayProtocol(OrderedConnection):
         self._read_bytes = len(data)
         try:
             self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
+        except httptools.HttpParserUpgrade as upgrade:
+            # What follows the head is no longer HTTP.
             self._deaf = True
+            self._pass_on(data[upgrade.args[0] :])
         except httptools.HttpParserCallbackError as error:
             self._callback_failed(error)
         except httptools.HttpParserError as error:
@@ -93,6 +106,11 @@ class GatewayProtocol(OrderedConnection):
                 self._refuse_head()
             elif self._relayed is not None and phase == self._phase == _BETWEEN:
                 self._known, self._known_target = HeadBytes.of(data), self._relayed
+
+    def _pass_on(self, data: bytes) -> None:
+        """Take what is not to be read as HTTP: a tunnel's, or nobody's."""
+        if self._tunnel is not None and data:
+            self._tunnel.from_client(data)
 
     # Parser callbacks
 
@@ -139,31 +157,62 @@ class GatewayProtocol(OrderedConnection):
         method = self.parser.get_method()
         url = httptools.parse_url(self.url)
         raw_path = url.path or b"/"
-        path = raw_path.decode("ascii", "replace")
-        if "%" in path:
-            path = urllib.parse.unquote(path)
-        # One spelling for the door and for the router behind it, which ignores empty segments.
-        path = _SLASHES.sub("/", path)
+        path = _one_spelling(raw_path)
         if head.host is None and http_1_1:
             raise InvalidRequest("an HTTP/1.1 request needs a Host header")
+        if head.origin is not None and method == b"OPTIONS":
+            asked = head.value_of(b"access-control-request-headers")
+            host, origin = _text(head.host), _text(head.origin)
+            if self.shared.doors.welcomes(host=host, origin=origin):
+                self._add_turn(PreflightTurn(self, head.cors_lines, asked, keep_alive=keep_alive))
+                return
+        upstream = None
+        if raw_path.startswith(UPSTREAM_PREFIX):
+            upstream = self._upstream_meant(raw_path)
         try:
             self.shared.doors.admit(
                 path,
                 host=_text(head.host),
                 origin=_text(head.origin),
                 authorization=_text(head.authorization),
+                fetch_site=_text(head.fetch_site),
+                changes=upstream is not None and may_change(method, _one_spelling(upstream[1])),
             )
         except GglibError as error:
             self._add_refusal(error, None, head, keep_alive, head_only=method == b"HEAD")
             return
-        if path in RELAYED_PATHS and method == b"POST":
+        if path in INFERENCE_PATHS and method == b"POST":
             head.admitted = True
-            target = path.encode("ascii")
-            self._relay(
-                target + b"?" + url.query if url.query else target, head, http_1_1, keep_alive
-            )
-        elif self._fits(head):
+            self._relay(_with_query(path.encode("ascii"), url.query), head, http_1_1, keep_alive)
+        elif path in INFERENCE_PATHS:
+            refusal = InvalidRequest(f"{path} takes POST", None, "method_not_allowed")
+            self._add_refusal(refusal, 405, head, keep_alive, head_only=method == b"HEAD")
+        elif not self._fits(head):
+            pass
+        elif upstream is not None:
+            name, rest = upstream
+            target = _with_query(rest, url.query)
+            protocol = head.value_of(b"upgrade") if self.parser.should_upgrade() else None
+            turn: PassThroughTurn
+            if protocol is not None and method == b"GET":
+                self._tunnel = TunnelTurn(
+                    self, method, name, target, head, protocol.encode("latin-1")
+                )
+                turn = self._tunnel
+            else:
+                turn = PassThroughTurn(self, method, name, target, head, keep_alive)
+            turn.http_1_0 = not http_1_1
+            self._add_turn(turn)
+        else:
             self._add_turn(self._asgi_cycle(method, path, raw_path, url.query, head, keep_alive))
+
+    def _upstream_meant(self, raw_path: bytes) -> tuple[str, bytes]:
+        """Return the model and the path that are meant: of several, the longest name known."""
+        meanings = split_upstream(raw_path)
+        for name, path in meanings:
+            if self.shared.models.peek(name) is not None:
+                return name, path
+        return meanings[-1] if meanings else ("", b"/")
 
     def _relay(self, target: bytes, head: RequestHead, http_1_1: bool, keep_alive: bool) -> None:
         if not self._fits(head):
@@ -300,12 +349,18 @@ class GatewayProtocol(OrderedConnection):
             logger=self.logger,
             access_logger=self.access_logger,
             access_log=False,
-            default_headers=self.server_state.default_headers,
+            default_headers=[*self._own_headers(head), *self.server_state.default_headers],
             message_event=asyncio.Event(),
             expect_100_continue=head.expects_continue,
             keep_alive=keep_alive,
             on_response=self.on_response_complete,
         )
+
+    def _own_headers(self, head: RequestHead) -> list[tuple[bytes, bytes]]:
+        """Return what every answer of ours carries."""
+        lines = head.cors_lines.split(b"\r\n")[:-1]
+        pairs = [(name, value) for name, _, value in (line.partition(b": ") for line in lines)]
+        return [*pairs, (b"x-request-id", head.request_id or self.shared.request_ids.make())]
 
     # Refusals
 
@@ -330,6 +385,8 @@ class GatewayProtocol(OrderedConnection):
             head_only=head_only,
             route=self.shared.meter.route_of(self.url),
         )
+        if self.shared.doors.welcomes(host=_text(head.host), origin=_text(head.origin)):
+            turn.cors_lines = head.cors_lines
         turn.request_complete = self._deaf
         self._add_turn(turn)
 
@@ -371,6 +428,16 @@ class GatewayProtocol(OrderedConnection):
         else:
             self.shared.on_task_error(cause)
             self.transport.abort()
+
+
+def _one_spelling(raw_path: bytes) -> str:
+    """Return a path as the door and what is behind it read it: empty segments mean nothing."""
+    path = raw_path.decode("ascii", "replace")
+    return _SLASHES.sub("/", urllib.parse.unquote(path) if "%" in path else path)
+
+
+def _with_query(path: bytes, query: bytes | None) -> bytes:
+    return path + b"?" + query if query else path
 
 
 def _text(value: bytes | None) -> str | None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 
 from gglib.errors import InvalidRequest
+from gglib.gateway.relay.form import boundary_of
 from gglib.gateway.relay.wire import (
     REQUEST_HEADERS_KEPT_HERE,
     RESPONSE_HEADERS_KEPT_THERE,
+    cors_lines,
     travelling,
 )
 
@@ -28,6 +30,7 @@ _ONCE = frozenset(
         b"host",
         b"origin",
         b"transfer-encoding",
+        b"x-api-key",
         b"x-request-id",
     }
 )
@@ -132,7 +135,10 @@ class RequestHead(Head):
     __slots__ = (
         "admitted",
         "authorization",
+        "boundary",
+        "cors_lines",
         "expects_continue",
+        "fetch_site",
         "host",
         "is_chunked",
         "origin",
@@ -150,7 +156,16 @@ class RequestHead(Head):
                 noted[name] = value
         self.host = noted.get(b"host")
         self.origin = noted.get(b"origin")
+        self.cors_lines = b"" if self.origin is None else cors_lines(self.origin)
+        """What lets the page that sent this read the answer, if it is let in."""
         self.authorization = noted.get(b"authorization")
+        if self.authorization is None and b"x-api-key" in noted:
+            # As Anthropic's clients send it.
+            self.authorization = b"Bearer " + noted[b"x-api-key"]
+        named = dict(self.headers)
+        self.boundary = boundary_of(named.get(b"content-type", b""))
+        """Of a form; ``None``: the body is something else."""
+        self.fetch_site = named.get(b"sec-fetch-site")
         self.expects_continue = noted.get(b"expect", b"").lower() == b"100-continue"
         self.is_chunked = b"transfer-encoding" in noted
         request_id = noted.get(b"x-request-id", b"")

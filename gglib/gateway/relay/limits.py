@@ -21,6 +21,8 @@ class Limits:
     """How long a client may neither read its answer nor send the rest of its request."""
     silence_timeout_s: float | None = 600.0
     """How long an engine may say nothing while it answers."""
+    keepalive_comment_s: float | None = 10.0
+    """How often a stream that waits is sent a comment; ``None`` = never."""
     max_pipelined: int = 16
     """Requests queued on one connection before it is no longer read."""
     linger_s: float = 2.0

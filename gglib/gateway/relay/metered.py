@@ -40,11 +40,21 @@ class MeteredTurn(Turn):
     tail: bytearray | None = None
     """The last bytes of the answer, if it came in pieces, or is long."""
 
+    route: bytes | None = None
+    """What it counts as, if not as ``target``."""
+
     @property
     def client(self) -> str | None:
         """The client's address."""
         address = self.connection.client
         return None if address is None else address[0]
+
+    def note_grant(self, model_name: str) -> None:
+        """Note that it has a server; a second one changes nothing."""
+        if self.counts is None:
+            meter = self.connection.shared.meter
+            target = self.route or self.target
+            self.counts = meter.granted(target, model_name, self.queue_wait_s)
 
     def note_piece(self, data: bytes) -> None:
         """Look at a piece of the answer as it passes."""

@@ -7,14 +7,15 @@ from collections.abc import Coroutine
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
+from gglib.domain.names import ResolvedName
 from gglib.errors import EngineDied, GglibError, InvalidRequest
-from gglib.gateway.problems import error_object
 from gglib.gateway.relay.body import RequestedModel, read_requested_model, with_model
+from gglib.gateway.relay.events import error_event
+from gglib.gateway.relay.form import RequestedForm, read_requested_form, with_form_model
 from gglib.gateway.relay.heads import AnswerHead, RequestHead
 from gglib.gateway.relay.metered import MeteredTurn
 from gglib.gateway.relay.upstream import UpstreamConnection, UpstreamPool
+from gglib.gateway.relay.vigil import Vigil
 from gglib.gateway.relay.wire import (
     CONTINUE,
     LAST_CHUNK,
@@ -42,12 +43,18 @@ _WHY_CUT = {
 
 
 class RelayTurn(MeteredTurn):
-    """A relayed POST. States: reading, waiting for a lease, sent, answering, over."""
+    """A relayed request. States: reading, waiting for a lease, sent, answering, over."""
 
     http_1_0 = False
+    _method = b"POST"
+    _head_only = False
+    _head_end = b"\r\ncontent-length: 0\r\n\r\n"
+    """What ends the head of a request without a body."""
+    _form: RequestedForm | None = None
     _body = b""
     _pieces: list[bytes] | None = None
     _requested: RequestedModel | None = None
+    _resolved: ResolvedName | None = None
     _lease: Lease | None = None
     _pool: UpstreamPool | None = None
     _upstream: UpstreamConnection | None = None
@@ -59,6 +66,8 @@ class RelayTurn(MeteredTurn):
     _heard = True
     _silent_since = 0.0
     _refusal: tuple[GglibError, int] | None = None
+    _vigil: Vigil | None = None
+    """Of a stream that had to wait."""
 
     # Positional, and few: this is made for every request.
     def __init__(
@@ -66,9 +75,10 @@ class RelayTurn(MeteredTurn):
     ) -> None:
         self.connection = connection
         self.keep_alive = keep_alive
-        self._shared = connection.shared
+        self.shared = connection.shared
         self.target = target
         self._head = head
+        self.cors_lines = head.cors_lines
         self.request_id = head.request_id or connection.shared.request_ids.make()
         self._out: list[bytes] = []
 
@@ -78,7 +88,7 @@ class RelayTurn(MeteredTurn):
         if self._refusal is not None:
             return
         self.body_bytes += len(data)
-        if self.body_bytes > self._shared.limits.max_body_bytes:
+        if self.body_bytes > self.shared.limits.max_body_bytes:
             self.connection.refuse_body(self)
         elif not self._body:
             self._body = data
@@ -120,50 +130,94 @@ class RelayTurn(MeteredTurn):
     def _begin(self) -> None:
         self.began_at = monotonic()
         try:
-            self._requested = read_requested_model(self._body)
-            resolved = self._shared.models.peek(self._requested.model)
+            self._read_model()
+            assert self._requested is not None
+            resolved = self.shared.models.peek(self._requested.model)
         except GglibError as error:
             self.answer_error(error)
             return
         if resolved is not None:
             model = resolved.model
+            self._resolved = resolved
             session = self._session() if model.defaults.replicas > 1 else None
-            lease = self._shared.router.try_lease(model, session=session)
+            lease = self.shared.router.try_lease(model, session=session)
             if lease is not None:
                 self._send(lease)
                 return
         self._spawn(self._wait_for_lease())
 
+    def _read_model(self) -> None:
+        """Find out what the request asks for.
+
+        Raises:
+            GglibError: it does not say, or not well.
+        """
+        boundary = self._head.boundary
+        if boundary is None:
+            self._requested = read_requested_model(self._body)
+        else:
+            form = self._form = read_requested_form(self._body, boundary)
+            self._requested = RequestedModel(form.model, form.stream)
+
+    def _body_for(self, model: str) -> bytes:
+        """Return the body to send on, with the model's own name."""
+        assert self._requested is not None
+        assert self._resolved is not None
+        same = self._requested.model == model
+        if self._form is not None:
+            return self._body if same else with_form_model(self._body, self._form, model)
+        rules = self.shared.rule_book.rules_for(self._resolved, self.target)
+        return self._body if same and rules is None else with_model(self._body, model, rules)
+
     async def _wait_for_lease(self) -> None:
+        assert self._requested is not None
+        if not self._requested.stream:
+            await self._lease_and_send(None)
+            return
+        vigil = self._vigil = self._vigil or Vigil(self)
+        vigil.waits = True
+        try:
+            await self._lease_and_send(vigil)
+        finally:
+            vigil.waits = False
+
+    async def _lease_and_send(self, vigil: Vigil | None) -> None:
         assert self._requested is not None
         asked_at = monotonic()
         try:
-            resolved = await self._shared.models.resolve(self._requested.model)
+            resolved = await self.shared.models.resolve(self._requested.model)
+            self._resolved = resolved
             self.model_name = resolved.model.name
             # A second attempt goes wherever there is room: its session's server has just failed.
             session = None if self._attempt else self._session()
-            lease = await self._shared.router.acquire(resolved.model, session=session)
+            moved = None
+            if vigil is not None:
+                vigil.model = resolved.model
+                moved = vigil.moved if vigil.tells_state else None
+            lease = await self.shared.router.acquire(
+                resolved.model, session=session, on_position=moved
+            )
         except GglibError as error:
             self.answer_error(error)
             return
         self.queue_wait_s += monotonic() - asked_at
+        if vigil is not None:
+            vigil.waits = False
         if self.disconnected:
             lease.release()
         else:
             self._send(lease)
 
     def _session(self) -> str | None:
-        name = self._shared.session_header
+        name = self.shared.session_header
         return self._head.value_of(name) if name else None
 
     # Sending it on
 
     def _send(self, lease: Lease) -> None:
         self._lease = lease
-        if self.counts is None:
-            name = lease.server.model.name
-            self.counts = self._shared.meter.granted(self.target, name, self.queue_wait_s)
-        pool = self._pool = self._shared.pools.of(lease.server)
+        self.note_grant(lease.server.model.name)
+        pool = self._pool = self.shared.pools.of(lease.server)
         upstream = pool.take()
         if upstream is None:
             self._spawn(self._connect_and_send(lease, pool))
@@ -185,30 +239,35 @@ class RelayTurn(MeteredTurn):
     def _send_on(self, upstream: UpstreamConnection, lease: Lease, pool: UpstreamPool) -> None:
         self._upstream = upstream
         self._heard = True
-        body = self._body
-        assert self._requested is not None
-        if self._requested.model != lease.server.model.name:
-            body = with_model(body, lease.server.model.name)
+        body = self._body_for(lease.server.model.name)
         head = self._request_head(pool, len(body))
-        self._shared.meter.bytes_to_engines += len(head) + len(body)
-        upstream.send(self, head, body)
+        self.shared.meter.bytes_to_engines += len(head) + len(body)
+        upstream.send(self, head, body, head_only=self._head_only)
 
     def _request_head(self, pool: UpstreamPool, length: int) -> bytes:
         return b"".join(
             (
-                b"POST ",
+                self._method,
+                b" ",
                 self.target,
                 pool.request_head_tail,
                 self._head.travelling,
                 b"x-request-id: ",
                 self.request_id,
-                b"\r\ncontent-length: %d\r\n\r\n" % length,
+                b"\r\ncontent-length: %d\r\n\r\n" % length if length else self._head_end,
             )
         )
 
     # The engine's answer (AnswerSink)
 
     def answer_started(self, status: int, head: AnswerHead) -> None:
+        if self._vigil is not None and self._vigil.committed:
+            self._head_sent = True
+            self.is_event_stream = True
+            self._chunked = not self.http_1_0
+            if not (status == 200 and head.is_event_stream):
+                self._vigil.misfit = []
+            return
         out, length = self._out, head.length
         out += (STATUS_LINES.get(status, STATUS_LINES[502]), head.travelling)
         self.status = status
@@ -218,7 +277,7 @@ class RelayTurn(MeteredTurn):
             self.tells_usage = False
         if length is not None:
             out += (b"content-length: ", length, b"\r\n")
-        elif status not in {204, 304}:
+        elif status not in {204, 304} and not self._head_only:
             self._close_delimited = not head.is_encoded
             if self.http_1_0:
                 self.keep_alive = False
@@ -227,10 +286,13 @@ class RelayTurn(MeteredTurn):
                 out.append(b"transfer-encoding: chunked\r\n")
         if not self.keep_alive:
             out.append(b"connection: close\r\n")
-        out += (b"x-request-id: ", self.request_id, b"\r\n\r\n")
+        out += (self.cors_lines, b"x-request-id: ", self.request_id, b"\r\n\r\n")
         self._head_sent = True
 
     def answer_body(self, data: bytes) -> None:
+        if self._vigil is not None and self._vigil.misfit is not None:
+            self._vigil.keep(data)
+            return
         self.note_piece(data)
         if self._chunked:
             self._out += (b"%x\r\n" % len(data), data, b"\r\n")
@@ -239,7 +301,9 @@ class RelayTurn(MeteredTurn):
 
     def answer_ended(self) -> None:
         self._upstream = None
-        if self._chunked:
+        if self._vigil is not None and self._vigil.misfit is not None:
+            self._vigil.end_misfit()
+        elif self._chunked:
             self._out.append(LAST_CHUNK)
         self.flush()
         self._release()
@@ -249,7 +313,7 @@ class RelayTurn(MeteredTurn):
         self._heard = True
         if self._out:
             data = b"".join(self._out)
-            self._shared.meter.bytes_to_clients += len(data)
+            self.shared.meter.bytes_to_clients += len(data)
             self.connection.transport.write(data)
             self._out = []
 
@@ -275,7 +339,7 @@ class RelayTurn(MeteredTurn):
     async def _after_failure(self, lease: Lease, reason: str) -> None:
         """Before the first byte: once more on a fresh lease, then an error."""
         self._attempt += 1
-        died = await self._shared.router.is_gone(lease.server)
+        died = await self.shared.router.is_gone(lease.server)
         if self._attempt == 1:
             self._release()
             await self._wait_for_lease()
@@ -303,7 +367,7 @@ class RelayTurn(MeteredTurn):
 
     async def _end_close_delimited(self, lease: Lease) -> None:
         """A body that ends with its connection is whole only if its engine lives."""
-        if await self._shared.router.is_gone(lease.server):
+        if await self.shared.router.is_gone(lease.server):
             self._break_off(lease, "it ended while it answered")
         else:
             self.answer_ended()
@@ -319,8 +383,7 @@ class RelayTurn(MeteredTurn):
         if not (self.is_event_stream and between_events):
             self.abort()
             return
-        error = EngineDied(lease.server.model.name, reason)
-        event = b"data: %b\n\n" % msgspec.json.encode({"error": error_object(error)})
+        event = error_event(EngineDied(lease.server.model.name, reason), self.target)
         self.keep_alive = False
         self._out.append(chunk(event) + LAST_CHUNK if self._chunked else event)
         if not self._chunked and not self.http_1_0:
@@ -335,6 +398,11 @@ class RelayTurn(MeteredTurn):
         """Answer with ``error`` and go on to the connection's next request."""
         self._release()
         if self.disconnected or self.response_complete:
+            return
+        if self._vigil is not None and self._vigil.committed:
+            self.complete = False
+            self._vigil.end(error_event(error, self.target))
+            self.finish()
             return
         self.answer_with(error, status=status, request_id=self.request_id)
 
@@ -360,7 +428,9 @@ class RelayTurn(MeteredTurn):
                 self._upstream.pause_reading()
 
     def check(self, now: float) -> None:
-        limit_s = self._shared.limits.silence_timeout_s
+        if self._vigil is not None:
+            self._vigil.look(now)
+        limit_s = self.shared.limits.silence_timeout_s
         if self._heard or self.connection.flow.write_paused:
             # Noted here, not at every read: the hot path looks at no clock.
             self._heard = False
@@ -389,16 +459,16 @@ class RelayTurn(MeteredTurn):
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = self.connection.loop.create_task(coroutine)
         self._task = task
-        self._shared.tasks.add(task)
+        self.shared.tasks.add(task)
         task.add_done_callback(self._task_done)
 
     def _task_done(self, task: asyncio.Task[None]) -> None:
-        self._shared.tasks.discard(task)
+        self.shared.tasks.discard(task)
         if self._task is task:
             self._task = None
         if not task.cancelled() and (error := task.exception()) is not None:
             # A bug of ours, or an adapter's: the client gets an answer, the log the trace.
-            self._shared.on_task_error(error)
+            self.shared.on_task_error(error)
             if self._head_sent:
                 self._release()
                 self.abort()

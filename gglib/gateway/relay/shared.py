@@ -11,15 +11,14 @@ import attrs
 
 from gglib.gateway.doors import Doors
 from gglib.gateway.meter import Meter
+from gglib.gateway.relay.body_rules import RuleBook
 from gglib.gateway.relay.limits import Limits
+from gglib.gateway.relay.routes import RELAYED_ROUTES
 from gglib.gateway.relay.upstream import UpstreamPools
 from gglib.services.models import ModelService
 from gglib.services.routing.router import Router
 
-__all__ = ["RELAYED_PATHS", "RelayShared", "RequestIds"]
-
-#: POSTs that name their model in a JSON body and go to an engine as they are.
-RELAYED_PATHS = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/embeddings"})
+__all__ = ["RelayShared", "RequestIds"]
 
 
 class RequestIds:
@@ -46,7 +45,10 @@ class RelayShared:
     limits: Limits
     session_header: bytes = b""
     """In lower case: what names the session of a request; empty = nothing does."""
-    meter: Meter = attrs.field(factory=lambda: Meter(RELAYED_PATHS))
+    loading_state: bool = False
+    """Whether chats that wait are told what they wait for."""
+    rule_book: RuleBook = attrs.field(factory=RuleBook)
+    meter: Meter = attrs.field(factory=lambda: Meter(RELAYED_ROUTES))
     pools: UpstreamPools = attrs.field(factory=UpstreamPools)
     request_ids: RequestIds = attrs.field(factory=RequestIds)
     on_task_error: Callable[[BaseException], None]

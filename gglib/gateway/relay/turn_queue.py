@@ -79,6 +79,9 @@ class OrderedConnection(HttpToolsProtocol):
     # Turns, from their place in the queue to their last byte
 
     def _add_turn(self, turn: Turn | RequestResponseCycle) -> None:
+        if self._lingering_since is not None:
+            # The last answer has left while the rest of one read was being read.
+            return
         self._latest = turn
         if self._active is None and not self._queue:
             self._activate(turn)

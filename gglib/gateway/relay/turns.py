@@ -12,7 +12,7 @@ from gglib.gateway.relay.wire import whole_answer
 if TYPE_CHECKING:
     from gglib.gateway.relay.connection import GatewayProtocol
 
-__all__ = ["AnswerTurn", "Turn"]
+__all__ = ["AnswerTurn", "PreflightTurn", "Turn"]
 
 
 class Turn:
@@ -30,6 +30,8 @@ class Turn:
     active = False
     request_complete = False
     body_bytes = 0
+    cors_lines = b""
+    """Of the answer's head: what lets the page that asked read it."""
 
     def __init__(self, connection: GatewayProtocol, *, keep_alive: bool) -> None:
         self.connection = connection
@@ -91,10 +93,52 @@ class Turn:
                 answer.status,
                 answer.body,
                 headers=(*answer.headers, ("x-request-id", request_id.decode("latin-1"))),
+                lines=self.cors_lines,
                 close=not self.keep_alive,
                 head_only=head_only,
             )
         )
+        self.finish()
+
+
+class PreflightTurn(Turn):
+    """A browser's question whether a page may send a request: it may, whatever the request is.
+
+    Whether the request is let in is decided when it comes.
+    """
+
+    def __init__(
+        self,
+        connection: GatewayProtocol,
+        cors_lines: bytes,
+        asked_headers: str | None,
+        *,
+        keep_alive: bool,
+    ) -> None:
+        super().__init__(connection, keep_alive=keep_alive)
+        self.cors_lines = cors_lines
+        self._asked_headers = asked_headers or "authorization, content-type"
+
+    def on_request_complete(self) -> None:
+        """See ``Turn``."""
+        self.request_complete = True
+        if self.active:
+            self._answer()
+
+    def activate(self) -> None:
+        """See ``Turn``."""
+        self.active = True
+        if self.request_complete:
+            self._answer()
+
+    def _answer(self) -> None:
+        headers = (
+            ("access-control-allow-methods", "GET, HEAD, POST, PUT, PATCH, DELETE"),
+            ("access-control-allow-headers", self._asked_headers),
+            ("access-control-max-age", "600"),
+        )
+        close = not self.keep_alive
+        self.write(whole_answer(200, b"", headers=headers, lines=self.cors_lines, close=close))
         self.finish()
 
 

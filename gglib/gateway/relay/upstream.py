@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+from collections.abc import Callable
+from typing import Protocol, TypeVar
 from urllib.parse import urlsplit
 
 import httptools
@@ -12,6 +13,8 @@ from gglib.gateway.relay.heads import AnswerHead, HeadBytes, Headers
 from gglib.services.serving import RunningServer
 
 __all__ = ["AnswerSink", "UpstreamConnection", "UpstreamPool", "UpstreamPools"]
+
+P = TypeVar("P", bound=asyncio.Protocol)
 
 _MAX_HEAD_BYTES = 256 * 1024
 _MAX_IDLE = 64
@@ -43,6 +46,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_head",
         "_head_bytes",
         "_head_done",
+        "_head_only",
         "_headers",
         "_known",
         "_known_status",
@@ -72,14 +76,16 @@ class UpstreamConnection(asyncio.Protocol):
         """The latest answer's head, when the answer was whole in one read."""
         self._known_status = 0
         self._head_done = False
+        self._head_only = False
         self._head_bytes = 0
         self._parser = httptools.HttpResponseParser(self)
 
     # The exchange
 
-    def send(self, sink: AnswerSink, head: bytes, body: bytes) -> None:
-        """Send a request; its answer goes to ``sink``."""
+    def send(self, sink: AnswerSink, head: bytes, body: bytes, *, head_only: bool = False) -> None:
+        """Send a request; its answer goes to ``sink``. ``head_only``: it will have no body."""
         self._sink = sink
+        self._head_only = head_only
         self._headers = []
         self._head_done = False
         self._head_bytes = 0
@@ -204,6 +210,16 @@ class UpstreamConnection(asyncio.Protocol):
             # Trailers, which may still come, are dropped with the framing they belong to.
             self._headers = []
             self._sink.answer_started(status, self._head)
+            if self._head_only:
+                self._end_without_body()
+
+    def _end_without_body(self) -> None:
+        """End an answer to HEAD, of which the parser expects the body that its head announces."""
+        sink, self._sink = self._sink, None
+        self.closed = True
+        self.transport.close()
+        if sink is not None:
+            sink.answer_ended()
 
     def on_body(self, body: bytes) -> None:
         if self._sink is not None:
@@ -252,11 +268,17 @@ class UpstreamPool:
         Raises:
             OSError: the server does not accept one.
         """
+        return await self.open(lambda: UpstreamConnection(self))
+
+    async def open(self, make: Callable[[], P]) -> P:
+        """Open a connection for a protocol of the caller's.
+
+        Raises:
+            OSError: the server does not accept one.
+        """
         loop = asyncio.get_running_loop()
-        _, connection = await loop.create_connection(
-            lambda: UpstreamConnection(self), self._host, self._port
-        )
-        return connection
+        _, protocol = await loop.create_connection(make, self._host, self._port)
+        return protocol
 
     def put_back(self, connection: UpstreamConnection) -> None:
         """Keep a connection for the next request."""

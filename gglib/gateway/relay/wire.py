@@ -12,6 +12,7 @@ __all__ = [
     "RESPONSE_HEADERS_KEPT_THERE",
     "STATUS_LINES",
     "chunk",
+    "cors_lines",
     "travelling",
     "whole_answer",
 ]
@@ -96,6 +97,14 @@ def travelling(headers: list[tuple[bytes, bytes]], kept: frozenset[bytes]) -> by
     )
 
 
+def cors_lines(origin: bytes) -> bytes:
+    """Return the header lines that let a page of ``origin`` read an answer."""
+    return (
+        b"access-control-allow-origin: %b\r\nvary: origin\r\n"
+        b"access-control-expose-headers: x-request-id, retry-after, x-should-retry\r\n" % origin
+    )
+
+
 def chunk(data: bytes) -> bytes:
     """Return ``data`` (not empty) as one chunk."""
     return b"%x\r\n%b\r\n" % (len(data), data)
@@ -106,12 +115,17 @@ def whole_answer(
     body: bytes,
     *,
     headers: Iterable[tuple[str, str]] = (),
+    lines: bytes = b"",
     close: bool,
     head_only: bool = False,
 ) -> bytes:
-    """Return a complete answer of our own. ``head_only``: the request was a HEAD."""
+    """Return a complete answer of our own; ``lines`` are further lines of its head.
+
+    ``head_only``: the request was a HEAD.
+    """
     parts = [STATUS_LINES[status]]
     parts += [f"{name}: {value}\r\n".encode("latin-1") for name, value in headers]
+    parts.append(lines)
     parts.append(b"content-length: %d\r\n" % len(body))
     if close:
         parts.append(b"connection: close\r\n")

@@ -238,6 +238,17 @@ class Router:
             for position, waiter in enumerate(self._scheduler.queue())
         ]
 
+    def load_of(self, model: Model) -> tuple[float, float] | None:
+        """Return for how long a server of the model has been loading, and how long it may take.
+
+        In seconds; ``None``: none is.
+        """
+        state = self._scheduler.state(model.id)
+        starting = None if state is None else state.starting
+        if state is None or starting is None:
+            return None
+        return self._clock.monotonic() - starting.started_at, state.expected_load_s
+
     def why(self, model: Model) -> Explanation | None:
         """Return the story of a model's place; ``None``: nobody has asked for it yet."""
         state = self._scheduler.state(model.id)

@@ -117,6 +117,15 @@ _FACTS: Choices = {
     "capabilities": (frozenset(Capability), frozenset({Capability.CHAT}), frozenset()),
 }
 
+#: What models and profiles change in requests: whatever JSON can say.
+_CHANGES: Choices = {
+    "set_parameters": (
+        {"x": 1, "ü": [None, True, {"a": 0.1}], "chat_template_kwargs": {"enable_thinking": False}},
+        {},
+    ),
+    "strip_parameters": (("top_k", "ü"), ()),
+}
+
 _DEFAULTS: Choices = {
     # Plain data: what a settings file can say.
     "server": (
@@ -138,6 +147,7 @@ _DEFAULTS: Choices = {
     "engine": _TEXTS,
     "runner": _TEXTS,
     "replicas": (2, LARGEST),
+    **_CHANGES,
 }
 
 _ORIGIN: Choices = {
@@ -201,7 +211,13 @@ def _model_fields(pick: Pick) -> dict[str, Any]:
                 "size_bytes": (LARGEST, 0),
                 "tags": (_TEXTS, ()),
                 "profiles": (
-                    (Profile(name="cold", inference=InferenceConfig(**pick(_INFERENCE))),),
+                    (
+                        Profile(
+                            name="cold",
+                            inference=InferenceConfig(**pick(_INFERENCE)),
+                            **pick(_CHANGES),
+                        ),
+                    ),
                     (),
                 ),
                 "added_at": _TIMES[1:],

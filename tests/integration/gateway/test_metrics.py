@@ -19,6 +19,7 @@ from gglib.domain.events import RequestFinished
 from gglib.errors import StartFailed
 from gglib.gateway.relay.limits import Limits
 
+TOKEN = "Authorization: Bearer admin-token\r\n"
 CHAT = "/v1/chat/completions"
 PAGE = Path(__file__).parents[3] / "docs" / "reference" / "metrics.md"
 USAGE = {"prompt_tokens": 9, "completion_tokens": 7, "total_tokens": 16}
@@ -77,6 +78,37 @@ async def test_requests_are_counted_by_route_model_and_status() -> None:
     assert found("gglib_request_seconds_count", route=CHAT, model="m") == 5
     assert found("gglib_request_seconds_bucket", route=CHAT, model="m", le="+Inf") == 5
     assert (found("gglib_request_seconds_sum", route=CHAT, model="m") or 0) > 0
+
+
+async def test_all_paths_of_a_models_server_are_one_route() -> None:
+    """Refused or not."""
+    async with open_socket_gateway() as gateway, gateway.connect() as client:
+        await client.post("{}", path="/upstream/m-alias/evil?a=b", extra=TOKEN)
+        assert (await client.read()).status == 200
+        await client.send("GET /upstream/m/slots HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert (await client.read()).status == 401
+        found = await scrape(gateway)
+    route = "/upstream/{model}/{path}"
+    assert found("gglib_requests_total", route=route, model="m", status="200") == 1
+    assert found("gglib_requests_total", route=route, model="unknown", status="401") == 1
+    assert "evil" not in found.text
+
+
+async def test_stream_that_was_promised_while_it_waited_is_counted_as_200() -> None:
+    """Its failure came as an event: the access log says that it is not complete."""
+    limits = Limits(keepalive_comment_s=0.01)
+    finished: list[RequestFinished] = []
+    async with open_socket_gateway(limits=limits) as gateway, gateway.connect() as client:
+        gateway.shared.meter._log = finished.append
+        gateway.serving.hold = anyio.Event()
+        gateway.serving.failure = StartFailed("m", 1, ())
+        await client.post('{"model":"m","stream":true}')
+        await client.read_until(b":")
+        gateway.serving.hold.set()
+        assert b"start_failed" in (await client.read()).body
+        found = await scrape(gateway)
+    assert found("gglib_requests_total", route=CHAT, model="m", status="200") == 1
+    assert (finished[0].status, finished[0].complete) == (200, False)
 
 
 async def test_labels_are_ours_whatever_clients_send() -> None:

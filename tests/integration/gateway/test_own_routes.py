@@ -64,6 +64,7 @@ async def test_models_are_listed_by_name_with_their_state() -> None:
         "gglib": {
             "state": "stopped",
             "aliases": ["m-alias"],
+            "profiles": ["m:cold"],
             "capabilities": [],
             "context_size": None,
             "size_bytes": 1,
