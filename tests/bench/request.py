@@ -23,6 +23,7 @@ from support.gateway import FakeServing, ListCatalog, NoSource, model
 from support.upstream import ScriptedUpstream
 
 from gglib.bootstrap import SystemClock
+from gglib.cli.serve import settle_garbage
 from gglib.gateway.doors import Doors
 from gglib.gateway.relay.connection import GatewayProtocol
 from gglib.gateway.relay.limits import Limits
@@ -128,6 +129,7 @@ async def run(rounds: int) -> dict[str, float]:
             engine.data_received(b"0\r\n\r\n")
 
         request()
+        settle_garbage()
         return {
             "a request and its answer": best_of(rounds, request, 20_000),
             f"a stream of {CHUNKS} events": best_of(rounds, stream, 500),

@@ -29,7 +29,7 @@ _SPEED = re.compile(rb'"predicted_per_second"\s*:\s*(\d{1,12}(?:\.\d{1,20})?)')
 _Count = Annotated[int, msgspec.Meta(ge=0, lt=10**12)]
 
 
-class Usage(msgspec.Struct, frozen=True):
+class Usage(msgspec.Struct, frozen=True, gc=False):
     """Tokens, as an engine counts them; ``None``: it did not say."""
 
     prompt_tokens: _Count | None = None
@@ -38,7 +38,7 @@ class Usage(msgspec.Struct, frozen=True):
     """Of the completion."""
 
 
-class _Whole(msgspec.Struct):
+class _Whole(msgspec.Struct, gc=False):
     """What an answer of OpenAI's form says of itself: the rest is not decoded."""
 
     usage: Usage | None = None
