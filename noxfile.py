@@ -85,6 +85,7 @@ def bench(session: nox.Session) -> None:
     session.run("python", "tests/bench/commands.py", env={"PYTHONPATH": "tests"})
     session.run("python", "tests/bench/scheduler.py")
     session.run("python", "tests/bench/readiness.py", env={"PYTHONPATH": "tests"})
+    session.run("python", "tests/bench/request.py")
     session.run(
         "python",
         "tests/bench/relay.py",

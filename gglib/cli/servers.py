@@ -16,12 +16,11 @@ from gglib.cli.output import duration, print_json, print_table, say, size
 from gglib.domain.ownership import OwnerKind, ServerRecord
 from gglib.errors import GglibError, NotRunning
 from gglib.services.ownership import disputed_process
+from gglib.services.server_logs import ServerLogs
 
 if TYPE_CHECKING:
     from gglib.bootstrap import Composition
-    from gglib.domain.handle import ProcessHandle
     from gglib.gateway.presence import Presence
-    from gglib.ports.process_runner import ProcessRunner
 
 __all__ = ["logs", "ps", "start", "stop"]
 
@@ -192,8 +191,10 @@ def logs(
     async def work() -> None:
         async with compose_for(common) as parts:
             model = (await (await parts.models()).resolve(name)).model
-            runner, handle = await _latest_server(parts, model.name)
-            async for line in runner.logs(handle, tail=lines, follow=follow):
+            output = await ServerLogs(await parts.registry(), await parts.runners()).latest(
+                model.name
+            )
+            async for line in output.lines(tail=lines, follow=follow):
                 say(line)
 
     anyio.run(work)
@@ -249,26 +250,6 @@ async def _stop_alone(
     if failures:
         raise failures[0]
     return stopped
-
-
-async def _latest_server(
-    parts: Composition, model_name: str
-) -> tuple[ProcessRunner, ProcessHandle]:
-    """Return the model's newest server, running or not, and its runner."""
-    runners = await parts.runners()
-    records = [
-        record
-        for record in await (await parts.registry()).list()
-        if record.config.model_name == model_name and record.runner in runners
-    ]
-    for record in reversed(records):
-        if record.handle is not None:
-            return runners[record.runner], record.handle
-    for runner in runners.values():
-        past = await runner.past_servers(model_name)
-        if past:
-            return runner, past[0]
-    raise NotRunning(model_name)
 
 
 def _row(record: ServerRecord) -> dict[str, Any]:

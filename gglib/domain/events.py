@@ -16,6 +16,7 @@ __all__ = [
     "ModelRemoved",
     "OrphanLeft",
     "OrphanStopped",
+    "RequestFinished",
     "ServerAdopted",
     "ServerEvicted",
     "ServerFailed",
@@ -170,6 +171,26 @@ class OrphanStopped(Event):
     name: ClassVar[str] = "server.orphan_stopped"
     server_id: str
     model_name: str
+
+
+@attrs.frozen(kw_only=True)
+class RequestFinished(Event):
+    """A request of a client's is over, however it went. Only told if ``access_log`` is set."""
+
+    name: ClassVar[str] = "request.finished"
+    request_id: str | None
+    route: str
+    model_name: str
+    status: int
+    streamed: bool = False
+    complete: bool = True
+    """Whether the client got all of the answer."""
+    queue_wait_s: float = 0.0
+    first_byte_s: float | None = None
+    duration_s: float
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    client: str | None
 
 
 @attrs.frozen(kw_only=True)

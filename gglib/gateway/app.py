@@ -13,6 +13,7 @@ from litestar.params import FromPath, FromQuery
 from gglib.domain.model import Model
 from gglib.errors import GglibError, InvalidRequest, NotRunning
 from gglib.gateway.problems import answer_for
+from gglib.gateway.sight import ROUTES, Sight
 from gglib.services.models import ModelService
 from gglib.services.pool import Pool
 from gglib.services.routing.router import ResidentView, Router
@@ -27,6 +28,7 @@ class Parts(msgspec.Struct, frozen=True):
     router: Router
     pool: Pool
     log_error: Any
+    sight: Sight
 
 
 def _parts(state: State) -> Parts:
@@ -248,8 +250,9 @@ def make_app(parts: Parts) -> Litestar:
             queue,
             show_pool,
             why,
+            *ROUTES,
         ],
-        state=State({"parts": parts}),
+        state=State({"parts": parts, "sight": parts.sight}),
         exception_handlers={
             GglibError: _on_gglib_error,
             HTTPException: _on_http_error,

@@ -17,15 +17,19 @@ from gglib.domain.ownership import Asker, OwnerKind
 from gglib.errors import Forbidden
 from gglib.gateway.adoption import adopt_all
 from gglib.gateway.doors import Doors
+from gglib.gateway.event_feed import EventFeed
 from gglib.gateway.listener import bind, is_loopback, url_of
+from gglib.gateway.meter import Loads, Meter
 from gglib.gateway.presence import PresenceKeeper, hold_presence
 from gglib.gateway.relay.body_rules import RuleBook
 from gglib.gateway.relay.limits import Limits
+from gglib.gateway.relay.routes import RELAYED_ROUTES
 from gglib.gateway.relay.shared import RelayShared
 from gglib.gateway.server import GatewayServer, log_error
 from gglib.given import GivenAdapters
 from gglib.ports.clock import Clock
 from gglib.ports.event_sink import EventSink
+from gglib.services.server_logs import ServerLogs
 from gglib.settings import GatewaySettings, Settings
 
 __all__ = ["Gateway", "open_gateway"]
@@ -63,20 +67,28 @@ async def open_gateway(
         PortInUse: somebody listens on the port.
     """
     _check_exposure(settings.gateway)
-    async with compose(settings, events=events, clock=clock, given=given) as parts:
+    loads = Loads()
+    feed = EventFeed(events, loads)
+    async with compose(settings, events=feed, clock=clock, given=given) as parts:
+        log = feed.emit if settings.gateway.access_log else None
+        meter = Meter(RELAYED_ROUTES, log=log, now=parts.clock.now, loads=loads)
         with hold_presence(settings.data_dir) as presence:
             processes = await parts.process_table()
             listener = bind(
                 settings.gateway.host, settings.gateway.port, holder=processes.holder_of_port
             )
             with contextlib.closing(listener):
-                async with _serve(parts, presence, listener) as gateway:
+                async with _serve(parts, presence, listener, feed, meter) as gateway:
                     yield gateway
 
 
 @contextlib.asynccontextmanager
 async def _serve(
-    parts: Composition, presence: PresenceKeeper, listener: socket.socket
+    parts: Composition,
+    presence: PresenceKeeper,
+    listener: socket.socket,
+    feed: EventFeed,
+    meter: Meter,
 ) -> AsyncIterator[Gateway]:
     settings = parts.settings.gateway
     models = await parts.models()
@@ -100,8 +112,12 @@ async def _serve(
             loading_state=settings.loading_state,
             rule_book=RuleBook(parts.settings.inference),
             on_task_error=log_error,
+            meter=meter,
         )
-        server = GatewayServer(shared, pool, shutdown_timeout_s=settings.shutdown_timeout_s)
+        logs = ServerLogs(await parts.registry(), await parts.runners())
+        server = GatewayServer(
+            shared, pool, feed, logs, shutdown_timeout_s=settings.shutdown_timeout_s
+        )
         router.on_server_gone(server.drop_server)
         await adopt_all(found.adoptable, models=models, serving=serving, router=router)
         async with anyio.create_task_group() as tasks:

@@ -12,10 +12,15 @@ import anyio
 import uvicorn
 
 from gglib.gateway.app import Parts, make_app
+from gglib.gateway.event_feed import EventFeed
+from gglib.gateway.metered_app import MeteredApp
+from gglib.gateway.metrics import Metrics
 from gglib.gateway.relay.connection import GatewayProtocol
 from gglib.gateway.relay.shared import RelayShared
+from gglib.gateway.sight import Sight
 from gglib.services.pool import Pool
 from gglib.services.routing.state import Closing
+from gglib.services.server_logs import ServerLogs
 from gglib.services.serving import RunningServer
 
 __all__ = ["GatewayServer"]
@@ -39,12 +44,24 @@ class GatewayServer:
         self,
         shared: RelayShared,
         pool: Pool,
+        feed: EventFeed,
+        logs: ServerLogs,
         *,
         shutdown_timeout_s: float,
         sweep_interval_s: float = 0.5,
     ) -> None:
+        self._stopping = anyio.Event()
+        sight = Sight(
+            metrics=Metrics(shared.meter, shared.router, pool),
+            feed=feed,
+            logs=logs,
+            models=shared.models,
+            ending=self._stopping.wait,
+        )
+        app = make_app(Parts(shared.models, shared.router, pool, log_error, sight))
+        shared.meter.know_routes(route.path for route in app.routes)
         config = uvicorn.Config(
-            make_app(Parts(shared.models, shared.router, pool, log_error)),
+            MeteredApp(app, shared.meter),
             http=functools.partial(GatewayProtocol, shared=shared),  # type: ignore[arg-type]
             ws="none",
             lifespan="off",
@@ -74,10 +91,12 @@ class GatewayServer:
     def stop(self) -> None:
         """Begin a graceful end: nothing new is accepted."""
         self._server.should_exit = True
+        self._stopping.set()
 
     def cut(self) -> None:
         """End now: what is being answered is broken off."""
-        self._server.should_exit = self._server.force_exit = True
+        self.stop()
+        self._server.force_exit = True
 
     def drop_server(self, server: RunningServer, why: Closing | None) -> None:
         """Have nothing more to do with an engine's server that is gone, or about to be ended.

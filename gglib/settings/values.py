@@ -114,6 +114,8 @@ class GatewaySettings:
     """Origins of web pages that may call it."""
     session_header: str = attrs.field(default="x-session-id", validator=_header)
     """Which header names a request's session, which keeps to one server; empty: none does."""
+    access_log: bool = attrs.field(default=False, validator=flag(optional=False))
+    """Whether each request's end is an event: one line of the log."""
 
 
 @attrs.frozen(kw_only=True)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
+from gglib.gateway.event_feed import EventFeed
 from gglib.logs import LogSink, SilentSink, configure_logs
 from gglib.ports.event_sink import EventSink
 from gglib.testing import EventSinkContract, RecordingSink
@@ -29,6 +30,14 @@ class TestRecordingSink(EventSinkContract):
     @pytest.fixture
     def sink(self) -> EventSink:
         return RecordingSink()
+
+
+class TestEventFeed(EventSinkContract):
+    """Passed on, and kept for nobody."""
+
+    @pytest.fixture
+    def sink(self) -> EventSink:
+        return EventFeed(RecordingSink())
 
 
 @pytest.fixture

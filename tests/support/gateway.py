@@ -23,9 +23,11 @@ from gglib.domain.ownership import Owner, OwnerKind, ServerRecord
 from gglib.domain.state import ServerState
 from gglib.errors import GglibError
 from gglib.gateway.doors import Doors
+from gglib.gateway.event_feed import EventFeed
 from gglib.gateway.relay.limits import Limits
 from gglib.gateway.relay.shared import RelayShared
 from gglib.gateway.server import GatewayServer
+from gglib.ports.context import RunnerSet
 from gglib.ports.model_catalog import ModelCatalog
 from gglib.ports.model_source import LocatedModel, ModelSource
 from gglib.services.models import ModelService
@@ -33,8 +35,10 @@ from gglib.services.pool import Pool
 from gglib.services.routing.planners import Planner
 from gglib.services.routing.router import Router, open_router
 from gglib.services.routing.terms import Policy
+from gglib.services.server_logs import ServerLogs
 from gglib.services.serving import RunningServer
 from gglib.testing.contexts import RecordingSink
+from gglib_adapters.catalog.memory import MemoryServerRegistry
 from support.ledgers import paper_ledger
 from support.upstream import ScriptedUpstream
 
@@ -167,6 +171,7 @@ class SocketGateway:
     server: GatewayServer
     shared: RelayShared
     bugs: list[BaseException]
+    feed: EventFeed
 
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[RawClient]:
@@ -191,6 +196,7 @@ async def open_socket_gateway(
     planner: Planner | None = None,
     replicas: int = 1,
     session_header: bytes = b"",
+    logs: ServerLogs | None = None,
     loading_state: bool = False,
     allowed_origins: tuple[str, ...] = (),
 ) -> AsyncIterator[SocketGateway]:
@@ -232,6 +238,7 @@ async def open_socket_gateway(
                 session_header=session_header,
                 on_task_error=bugs.append,
             )
+            feed = EventFeed()
             pool = Pool(
                 router,
                 serving=serving,  # type: ignore[arg-type]
@@ -241,13 +248,18 @@ async def open_socket_gateway(
                 health_check_interval_s=None,
             )
             server = GatewayServer(
-                shared, pool, shutdown_timeout_s=shutdown_timeout_s, sweep_interval_s=0.02
+                shared,
+                pool,
+                feed,
+                logs or ServerLogs(MemoryServerRegistry(), RunnerSet({})),
+                shutdown_timeout_s=shutdown_timeout_s,
+                sweep_interval_s=0.02,
             )
             router.on_server_gone(server.drop_server)
             tasks.start_soon(server.serve_on, listener)
             try:
                 yield SocketGateway(
-                    listener.getsockname()[1], upstream, serving, router, server, shared, bugs
+                    listener.getsockname()[1], upstream, serving, router, server, shared, bugs, feed
                 )
             finally:
                 router.begin_shutdown()

@@ -135,6 +135,21 @@ class ScriptedUpstream:
             await self.gate(delay).wait()
         return await self._answer(stream, f"answer {number}".encode())
 
+    async def _do_say(self, stream: SocketStream, request: Received) -> bool:
+        """Answer in ``pieces`` (texts) of the content type ``kind``, each when it has left."""
+        asked = json.loads(request.body)
+        pieces = [piece.encode() for piece in asked["pieces"]]
+        kind = f"Content-Type: {asked.get('kind', 'application/json')}\r\n"
+        if len(pieces) == 1:
+            return await self._answer(stream, pieces[0], extra=kind)
+        head = f"HTTP/1.1 200 OK\r\n{kind}Transfer-Encoding: chunked\r\n\r\n"
+        await stream.send(head.encode())
+        for piece in pieces:
+            await stream.send(b"%x\r\n%b\r\n" % (len(piece), piece))
+            await anyio.sleep(0.001)
+        await stream.send(b"0\r\n\r\n")
+        return True
+
     async def _stream_head(self, stream: SocketStream) -> None:
         await stream.send(
             b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"

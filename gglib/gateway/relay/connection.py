@@ -383,6 +383,7 @@ class GatewayProtocol(OrderedConnection):
             status=status,
             keep_alive=keep_alive and not self._deaf,
             head_only=head_only,
+            route=self.shared.meter.route_of(self.url),
         )
         if self.shared.doors.welcomes(host=_text(head.host), origin=_text(head.origin)):
             turn.cors_lines = head.cors_lines

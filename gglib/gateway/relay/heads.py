@@ -18,6 +18,7 @@ __all__ = ["AnswerHead", "Head", "HeadBytes", "Headers", "RequestHead"]
 Headers = list[tuple[bytes, bytes]]
 
 _EVENT_STREAM = b"text/event-stream"
+_JSON = b"application/json"
 _MAX_REQUEST_ID_BYTES = 200
 
 #: Request headers that decide something here: a second one would leave open which decides.
@@ -178,13 +179,15 @@ class RequestHead(Head):
 class AnswerHead(Head):
     """What an engine's headers come to."""
 
-    __slots__ = ("is_encoded", "is_event_stream", "travelling")
+    __slots__ = ("is_encoded", "is_event_stream", "is_json", "travelling")
 
     def __init__(self, raw: Headers) -> None:
         super().__init__(raw)
         named = dict(self.headers)
         self.is_encoded = b"transfer-encoding" in named
-        self.is_event_stream = named.get(b"content-type", b"").startswith(_EVENT_STREAM)
+        kind = named.get(b"content-type", b"").lower()
+        self.is_event_stream = kind.startswith(_EVENT_STREAM)
+        self.is_json = kind.startswith(_JSON)
         self.travelling = travelling(
             [item for item in self.headers if item[0] != b"content-length"],
             RESPONSE_HEADERS_KEPT_THERE,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from gglib.gateway.relay.body import RequestedModel
 from gglib.gateway.relay.heads import RequestHead
 from gglib.gateway.relay.relayed import RelayTurn
+from gglib.gateway.relay.routes import UPSTREAM_ROUTE
 
 if TYPE_CHECKING:
     from gglib.gateway.relay.connection import GatewayProtocol
@@ -19,6 +20,8 @@ _WITHOUT_BODY = frozenset({b"GET", b"HEAD", b"DELETE", b"OPTIONS"})
 
 class PassThroughTurn(RelayTurn):
     """A request whose model is in its path. Its body is none of our business."""
+
+    route = UPSTREAM_ROUTE.encode()
 
     def __init__(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from gglib.domain.names import ResolvedName
@@ -12,7 +13,7 @@ from gglib.gateway.relay.body import RequestedModel, read_requested_model, with_
 from gglib.gateway.relay.events import error_event
 from gglib.gateway.relay.form import RequestedForm, read_requested_form, with_form_model
 from gglib.gateway.relay.heads import AnswerHead, RequestHead
-from gglib.gateway.relay.turns import Turn
+from gglib.gateway.relay.metered import MeteredTurn
 from gglib.gateway.relay.upstream import UpstreamConnection, UpstreamPool
 from gglib.gateway.relay.vigil import Vigil
 from gglib.gateway.relay.wire import (
@@ -41,7 +42,7 @@ _WHY_CUT = {
 }
 
 
-class RelayTurn(Turn):
+class RelayTurn(MeteredTurn):
     """A relayed request. States: reading, waiting for a lease, sent, answering, over."""
 
     http_1_0 = False
@@ -62,9 +63,6 @@ class RelayTurn(Turn):
     _head_sent = False
     _chunked = False
     _close_delimited = False
-    _is_event_stream = False
-    _tail = b""
-    """The last bytes of an event stream that were sent on."""
     _heard = True
     _silent_since = 0.0
     _refusal: tuple[GglibError, int] | None = None
@@ -130,6 +128,7 @@ class RelayTurn(Turn):
     # Getting a server
 
     def _begin(self) -> None:
+        self.began_at = monotonic()
         try:
             self._read_model()
             assert self._requested is not None
@@ -184,9 +183,11 @@ class RelayTurn(Turn):
 
     async def _lease_and_send(self, vigil: Vigil | None) -> None:
         assert self._requested is not None
+        asked_at = monotonic()
         try:
             resolved = await self.shared.models.resolve(self._requested.model)
             self._resolved = resolved
+            self.model_name = resolved.model.name
             # A second attempt goes wherever there is room: its session's server has just failed.
             session = None if self._attempt else self._session()
             moved = None
@@ -199,6 +200,7 @@ class RelayTurn(Turn):
         except GglibError as error:
             self.answer_error(error)
             return
+        self.queue_wait_s += monotonic() - asked_at
         if vigil is not None:
             vigil.waits = False
         if self.disconnected:
@@ -214,6 +216,7 @@ class RelayTurn(Turn):
 
     def _send(self, lease: Lease) -> None:
         self._lease = lease
+        self.note_grant(lease.server.model.name)
         pool = self._pool = self.shared.pools.of(lease.server)
         upstream = pool.take()
         if upstream is None:
@@ -238,6 +241,7 @@ class RelayTurn(Turn):
         self._heard = True
         body = self._body_for(lease.server.model.name)
         head = self._request_head(pool, len(body))
+        self.shared.meter.bytes_to_engines += len(head) + len(body)
         upstream.send(self, head, body, head_only=self._head_only)
 
     def _request_head(self, pool: UpstreamPool, length: int) -> bytes:
@@ -259,14 +263,18 @@ class RelayTurn(Turn):
     def answer_started(self, status: int, head: AnswerHead) -> None:
         if self._vigil is not None and self._vigil.committed:
             self._head_sent = True
-            self._is_event_stream = True
+            self.is_event_stream = True
             self._chunked = not self.http_1_0
             if not (status == 200 and head.is_event_stream):
                 self._vigil.misfit = []
             return
         out, length = self._out, head.length
         out += (STATUS_LINES.get(status, STATUS_LINES[502]), head.travelling)
-        self._is_event_stream = head.is_event_stream
+        self.status = status
+        if head.is_event_stream:
+            self.is_event_stream = True
+        elif not head.is_json:
+            self.tells_usage = False
         if length is not None:
             out += (b"content-length: ", length, b"\r\n")
         elif status not in {204, 304} and not self._head_only:
@@ -282,11 +290,10 @@ class RelayTurn(Turn):
         self._head_sent = True
 
     def answer_body(self, data: bytes) -> None:
-        if self._is_event_stream:
-            if self._vigil is not None and self._vigil.misfit is not None:
-                self._vigil.keep(data)
-                return
-            self._tail = (self._tail + data[-4:])[-4:]
+        if self._vigil is not None and self._vigil.misfit is not None:
+            self._vigil.keep(data)
+            return
+        self.note_piece(data)
         if self._chunked:
             self._out += (b"%x\r\n" % len(data), data, b"\r\n")
         else:
@@ -305,7 +312,9 @@ class RelayTurn(Turn):
     def flush(self) -> None:
         self._heard = True
         if self._out:
-            self.connection.transport.write(b"".join(self._out))
+            data = b"".join(self._out)
+            self.shared.meter.bytes_to_clients += len(data)
+            self.connection.transport.write(data)
             self._out = []
 
     def upstream_failed(self, reason: str, *, clean_close: bool) -> None:
@@ -369,8 +378,9 @@ class RelayTurn(Turn):
         An event that was cut in the middle cannot be taken back, and would swallow ours.
         """
         self._release()
-        between_events = not self._tail or self._tail.endswith((b"\n\n", b"\r\n\r\n"))
-        if not (self._is_event_stream and between_events):
+        between_events = not self.head or self.ends_with((b"\n\n", b"\r\n\r\n"))
+        self.complete = False
+        if not (self.is_event_stream and between_events):
             self.abort()
             return
         event = error_event(EngineDied(lease.server.model.name, reason), self.target)
@@ -390,6 +400,7 @@ class RelayTurn(Turn):
         if self.disconnected or self.response_complete:
             return
         if self._vigil is not None and self._vigil.committed:
+            self.complete = False
             self._vigil.end(error_event(error, self.target))
             self.finish()
             return
@@ -398,6 +409,7 @@ class RelayTurn(Turn):
     # Endings
 
     def on_client_gone(self) -> None:
+        self.note_client_gone()
         self.disconnected = True
         self.response_complete = True
         if self._task is not None:

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import urllib.parse
 
-__all__ = ["INFERENCE_PATHS", "UPSTREAM_PREFIX", "may_change", "split_upstream"]
+__all__ = [
+    "INFERENCE_PATHS",
+    "RELAYED_ROUTES",
+    "UPSTREAM_PREFIX",
+    "UPSTREAM_ROUTE",
+    "may_change",
+    "split_upstream",
+]
 
 #: POSTs that name their model in a JSON body, or in a field of a form, and go to an engine as
 #: they are. Source: OpenAI's and Anthropic's APIs; llama-server's own routes, build 11434.
@@ -32,6 +39,9 @@ INFERENCE_PATHS = frozenset(
 
 #: Before a model's name and a path of its server.
 UPSTREAM_PREFIX = b"/upstream/"
+#: What stands for all of them where requests are counted.
+UPSTREAM_ROUTE = "/upstream/{model}/{path}"
+RELAYED_ROUTES = INFERENCE_PATHS | {UPSTREAM_ROUTE}
 
 _READING = frozenset({b"GET", b"HEAD", b"OPTIONS"})
 #: What tells of other people's prompts.

@@ -10,8 +10,10 @@ from itertools import count
 import attrs
 
 from gglib.gateway.doors import Doors
+from gglib.gateway.meter import Meter
 from gglib.gateway.relay.body_rules import RuleBook
 from gglib.gateway.relay.limits import Limits
+from gglib.gateway.relay.routes import RELAYED_ROUTES
 from gglib.gateway.relay.upstream import UpstreamPools
 from gglib.services.models import ModelService
 from gglib.services.routing.router import Router
@@ -46,6 +48,7 @@ class RelayShared:
     loading_state: bool = False
     """Whether chats that wait are told what they wait for."""
     rule_book: RuleBook = attrs.field(factory=RuleBook)
+    meter: Meter = attrs.field(factory=lambda: Meter(RELAYED_ROUTES))
     pools: UpstreamPools = attrs.field(factory=UpstreamPools)
     request_ids: RequestIds = attrs.field(factory=RequestIds)
     on_task_error: Callable[[BaseException], None]

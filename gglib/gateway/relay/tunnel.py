@@ -32,7 +32,7 @@ class _FarSide(asyncio.Protocol):
         self.transport = transport
 
     def data_received(self, data: bytes) -> None:
-        self._turn.write(data)
+        self._turn.from_engine(data)
 
     def eof_received(self) -> bool:
         return False
@@ -69,6 +69,7 @@ class TunnelTurn(PassThroughTurn):
 
     def _send(self, lease: Lease) -> None:
         self._lease = lease
+        self.note_grant(lease.server.model.name)
         self._spawn(self._open(lease, self.shared.pools.of(lease.server)))
 
     async def _open(self, lease: Lease, pool: UpstreamPool) -> None:
@@ -82,7 +83,9 @@ class TunnelTurn(PassThroughTurn):
             return
         self._far = far
         self._head_sent = True
-        far.transport.write(self._request_head(pool, 0) + self._early)
+        # What the engine really says to it is not read here.
+        self.status = 101
+        self._write_far(far, self._request_head(pool, 0) + self._early)
         self._early = b""
 
     def from_client(self, data: bytes) -> None:
@@ -90,11 +93,20 @@ class TunnelTurn(PassThroughTurn):
         if self.response_complete:
             return
         if self._far is not None:
-            self._far.transport.write(data)
+            self._write_far(self._far, data)
         elif len(self._early) + len(data) <= _MAX_EARLY_BYTES:
             self._early += data
         else:
             self.abort()
+
+    def from_engine(self, data: bytes) -> None:
+        """Pass on what the engine sends."""
+        self.shared.meter.bytes_to_clients += len(data)
+        self.write(data)
+
+    def _write_far(self, far: _FarSide, data: bytes) -> None:
+        self.shared.meter.bytes_to_engines += len(data)
+        far.transport.write(data)
 
     def far_side_ended(self) -> None:
         """The engine has closed: so do we, after what it has said."""

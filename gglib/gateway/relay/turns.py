@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gglib.errors import GglibError
+from gglib.gateway.meter import OTHER_ROUTE
 from gglib.gateway.problems import answer_for
 from gglib.gateway.relay.wire import whole_answer
 
@@ -23,6 +24,8 @@ class Turn:
 
     # Class attributes are the defaults of instances: a request sets what it changes.
     response_complete = False
+    status = 0
+    """Of the answer; 0 = there is none yet."""
     disconnected = False
     active = False
     request_complete = False
@@ -84,6 +87,7 @@ class Turn:
     ) -> None:
         """Answer with ``error``, whole, and finish."""
         answer = answer_for(error, status=status)
+        self.status = answer.status
         self.write(
             whole_answer(
                 answer.status,
@@ -152,11 +156,13 @@ class AnswerTurn(Turn):
         status: int | None,
         keep_alive: bool,
         head_only: bool = False,
+        route: str = OTHER_ROUTE,
     ) -> None:
         super().__init__(connection, keep_alive=keep_alive)
         self._error = error
         self._status = status
         self._head_only = head_only
+        self._route = route
 
     def on_request_complete(self) -> None:
         """See ``Turn``."""
@@ -176,9 +182,17 @@ class AnswerTurn(Turn):
         self.on_request_complete()
 
     def _answer(self) -> None:
+        connection = self.connection
+        request_id = connection.shared.request_ids.make()
         self.answer_with(
             self._error,
             status=self._status,
-            request_id=self.connection.shared.request_ids.make(),
+            request_id=request_id,
             head_only=self._head_only,
+        )
+        connection.shared.meter.answered(
+            self._route,
+            self.status,
+            client=connection.client and connection.client[0],
+            request_id=request_id.decode("ascii"),
         )

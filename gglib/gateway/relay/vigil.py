@@ -101,6 +101,7 @@ class Vigil:
         """Send an event, and the head before the first one."""
         if not self.committed:
             self.committed = True
+            self._turn.status = 200
             self._turn.write(self._head())
         self._turn.write(event if self._turn.http_1_0 else chunk(event))
 

@@ -261,8 +261,8 @@ class Scheduler:
             return []
         if resident.phase is not ResidentPhase.STARTING:
             return self.server_stopped(server, now)
-        self._books.tally.failures += 1
         model = resident.model
+        self._books.tally.failed[model.terms.name] += 1
         self._books.leave(resident)
         model.note(now, NoteKind.FAILED, str(error))
         spare = self._books.least_useful() if out_of_memory and not model.retried else None
@@ -287,6 +287,8 @@ class Scheduler:
         if resident.phase is ResidentPhase.STOPPING:
             return self.server_stopped(server, now)
         _count_crash(resident, now)
+        if resident.closing is None:
+            resident.model.lost = "died"
         resident.closing = None
         self._books.leave(resident)
         resident.model.note(now, NoteKind.DIED)
@@ -303,6 +305,7 @@ class Scheduler:
             return []
         _count_crash(resident, now)
         resident.model.note(now, NoteKind.UNHEALTHY)
+        resident.model.lost = "unhealthy"
         resident.closing = Closing.UNHEALTHY
         self._books.stop(resident, now)
         return self._taken()

@@ -171,6 +171,9 @@ class Swap:
     """A place that is being made for a model."""
 
     victims: list[Resident]
+    """Who is still there of those who go for it."""
+    evicts: bool
+    """Whether anybody went for it."""
 
 
 @attrs.define(eq=False)
@@ -195,6 +198,8 @@ class ModelState:
     crashes: int = 0
     """Servers in a row that died soon after they were ready."""
     not_before: float = 0.0
+    lost: str | None = None
+    """How it lost a server in whose place none was started yet: ``died`` or ``unhealthy``."""
     retried: bool = False
     """Whether its start, which died for want of memory, is being tried once more."""
     blocked_by: tuple[str, ...] = ()
@@ -245,10 +250,19 @@ class Tally:
     misses: int = 0
     """Requests that had to wait for a load."""
     loads: int = 0
-    failures: int = 0
-    """Loads that failed."""
+    failed: Counter[str] = attrs.Factory(Counter)
+    """Loads that failed, by model."""
+    swaps: int = 0
+    """Loads for which others had to go."""
+    restarts: Counter[tuple[str, str]] = attrs.Factory(Counter)
+    """Starts of a model in place of a server that was lost: by model, and by how it was."""
     evictions: Counter[str] = attrs.Factory(Counter)
     """Servers that were ready and are gone, by reason: a ``Closing``, or ``died``."""
+
+    @property
+    def failures(self) -> int:
+        """Return how many loads failed."""
+        return self.failed.total()
 
     @property
     def hit_rate(self) -> float:

@@ -110,7 +110,7 @@ class Swapping:
 
     def _commit(self, model: ModelState, victims: list[Resident], now: float) -> None:
         self._forget_plans()
-        swap = model.swap = Swap(victims)
+        swap = model.swap = Swap(victims, bool(victims))
         model.due_at = None
         model.blocked_by = _names(victims)
         for each in victims:
@@ -134,6 +134,7 @@ class Swapping:
                     self._books.stop(each, now)
             return
         if self._fits(model):
+            self._books.tally.swaps += swap.evicts
             self._start(model, now)
         elif not any(each.is_leaving for each in self._books.residents.values()):
             # What it was promised is taken, by a server that was found running, say: plan anew.
@@ -144,6 +145,9 @@ class Swapping:
         self._forget_plans()
         resident = self._books.enter(model, now)
         model.note(now, NoteKind.STARTED)
+        if model.lost is not None:
+            self._books.tally.restarts[model.terms.name, model.lost] += 1
+            model.lost = None
         self._books.actions.append(Start(resident.server, model.terms.model_id))
 
     # Plans

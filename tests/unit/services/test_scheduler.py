@@ -669,6 +669,39 @@ def test_counts_tell_hits_from_misses(desk: Desk) -> None:
     assert (tally.hits, tally.misses, tally.loads, tally.hit_rate) == (3, 1, 1, 0.75)
 
 
+def test_swap_is_counted_when_a_model_has_anothers_place(desk: Desk, two: Desk) -> None:
+    """Not for a place that was free, nor before the place is made."""
+    desk.have(A)
+    desk.arrive(B)
+    tally = desk.scheduler.tally
+    assert (tally.swaps, desk.is_(A)) == (0, "stopping")
+    desk.stopped(A)
+    assert tally.swaps == 1
+    two.have(A, B)
+    assert two.scheduler.tally.swaps == 0
+
+
+def test_restart_is_counted_by_how_its_server_was_lost(desk: Desk) -> None:
+    """When it is started, if ever; and not for one that was to go."""
+    tally = desk.scheduler.tally
+    desk.have(A)
+    desk.die(A)
+    assert not tally.restarts
+    desk.have(A)
+    assert tally.restarts == {("a", "died"): 1}
+    desk.wait(20)
+    desk.sicken(A)
+    desk.stopped(A)
+    desk.have(A)
+    assert tally.restarts == {("a", "died"): 1, ("a", "unhealthy"): 1}
+    desk.wait(20)
+    desk.arrive(A)
+    desk.unload(A)
+    desk.die(A)
+    desk.have(A)
+    assert tally.restarts.total() == 2
+
+
 @pytest.mark.parametrize("event", ["server_ready", "server_died", "server_stopped"])
 def test_news_of_a_server_that_is_gone_changes_nothing(desk: Desk, event: str) -> None:
     """Numbers are not used again."""
