@@ -6,6 +6,7 @@ import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from copy import copy
+from functools import partial
 from itertools import count
 
 import anyio
@@ -70,8 +71,10 @@ class _Slot:
 
     number: int
     model: Model
-    scope: anyio.CancelScope
     server: RunningServer | None = None
+    #: Only the router calls off what it holds: whoever cancels the router has it closed, and
+    #: that waits for every server's end.
+    scope: anyio.CancelScope = attrs.Factory(partial(anyio.CancelScope, shield=True))
     stop_asked: bool = False
     announced: bool = False
     requests: int = 0
@@ -191,7 +194,7 @@ class Router:
         When it has, the next lease is on another one.
         """
         with anyio.move_on_after(_DEATH_NOTICE_S):
-            await self._serving.wait_gone(server)
+            await self._wait_gone(server)
             self._note_death(server)
             return True
         return False
@@ -264,7 +267,7 @@ class Router:
         if taken is None:
             return False
         number, actions = taken
-        slot = _Slot(number, server.model, anyio.CancelScope(), server)
+        slot = _Slot(number, server.model, server)
         self._slots[number] = slot
         self._tasks.start_soon(self._watch, slot)
         self._carry_out(actions)
@@ -428,7 +431,7 @@ class Router:
                 case Reject(ticket=ticket, error=error):
                     self._settle(ticket, error)
                 case Start(server=number, model_id=model_id):
-                    slot = _Slot(number, self._known[model_id][0], anyio.CancelScope())
+                    slot = _Slot(number, self._known[model_id][0])
                     self._slots[number] = slot
                     self._tasks.start_soon(self._run, slot)
                 case Stop(server=number, cut=cut):
@@ -474,29 +477,37 @@ class Router:
                         slots=slot.server.slots_total,
                     )
                 )
-                if self._ledger is not None:
-                    with suppress(Exception):  # a stranger's process table may raise anything
-                        await self._ledger.observe(slot.server)
-                await self._serving.wait_gone(slot.server)
+                await self._observe(slot.server)
+                await self._wait_gone(slot.server)
         await self._end(slot, error)
 
     async def _watch(self, slot: _Slot) -> None:
         """Own a server that was taken over, to its end."""
         assert slot.server is not None
         with slot.scope:
-            await self._serving.wait_gone(slot.server)
+            await self._wait_gone(slot.server)
         await self._end(slot, None)
+
+    async def _wait_gone(self, server: RunningServer) -> None:
+        # A stranger's runner that cannot tell of its server any more cannot look after it.
+        with suppress(Exception):
+            await self._serving.wait_gone(server)
+
+    async def _observe(self, server: RunningServer) -> None:
+        if self._ledger is not None:
+            with suppress(Exception):  # a stranger's process table may raise anything
+                await self._ledger.observe(server)
 
     async def _end(self, slot: _Slot, error: GglibError | None) -> None:
         self._announce_gone(slot)
         server = slot.server
         if server is not None:
             with anyio.CancelScope(shield=True):
+                if slot.stop_asked:
+                    await self._observe(server)
                 # One that survives SIGKILL keeps its row in the registry, and doctor shows it.
                 # Whatever a stranger's runner raises, the others are seen to.
                 with suppress(Exception):
-                    if slot.stop_asked and self._ledger is not None:
-                        await self._ledger.observe(server)
                     if self._closing:
                         await self._serving.let_go(server)
                     else:
@@ -529,8 +540,8 @@ class Router:
         """Learn from a server that was ready, and tell that it is gone."""
         if self._ledger is not None:
             self._stale.add(server.model.id)
-            with anyio.CancelScope(shield=True), suppress(GglibError):
-                # Where it cannot be written, later estimates know less.
+            with anyio.CancelScope(shield=True), suppress(Exception):
+                # Where it cannot be written, or by a stranger's catalog, estimates know less.
                 await self._ledger.remember(server, slot.requests)
         memory = self._known[server.model.id][1].memory
         eviction = Eviction(
