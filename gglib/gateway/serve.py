@@ -101,6 +101,7 @@ async def _serve(
         server = GatewayServer(shared, pool, shutdown_timeout_s=settings.shutdown_timeout_s)
         router.on_server_gone(server.drop_server)
         await adopt_all(found.adoptable, models=models, serving=serving, router=router)
+        await pool.measure(afresh=True)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(models.watch)
             tasks.start_soon(pool.keep)

@@ -6,10 +6,12 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 from types import MappingProxyType
 
+import anyio
 import anyio.to_thread
 import attrs
 
 from gglib.domain.device import CPU, DeviceSurvey
+from gglib.domain.events import AdapterFailed
 from gglib.domain.handle import ProcessHandle
 from gglib.domain.memory import MemoryEstimate
 from gglib.domain.memory_observed import MemoryObservation
@@ -20,6 +22,7 @@ from gglib.errors import ConfigurationError, GglibError
 from gglib.ports.clock import Clock
 from gglib.ports.context import RunnerSet
 from gglib.ports.device_inventory import DeviceInventory
+from gglib.ports.event_sink import EventSink
 from gglib.ports.model_catalog import ModelCatalog
 from gglib.ports.process_table import ProcessTable
 from gglib.ports.server_registry import ServerRegistry
@@ -33,6 +36,12 @@ __all__ = ["MemoryLedger"]
 _RESERVE_DIVISOR = 20
 _MOST_RESERVE_BYTES = 2**30
 _NOTHING: Mapping[str, int] = MappingProxyType({})
+#: How long devices may take to be read; those of this machine keep to less by themselves.
+_SURVEY_TIMEOUT_S = 30.0
+
+
+def _always() -> bool:
+    return True
 
 
 class MemoryLedger:
@@ -53,6 +62,7 @@ class MemoryLedger:
         runners: RunnerSet,
         default_runner: str,
         clock: Clock,
+        events: EventSink,
         limits: Mapping[str, int] = _NOTHING,
     ) -> None:
         """``limits``: budgets that a person has set, by device."""
@@ -65,6 +75,9 @@ class MemoryLedger:
         self._runners = runners
         self._default_runner = default_runner
         self._clock = clock
+        self._events = events
+        self._trouble: str | None = None
+        """Why devices could not be read, if that was so the last time."""
         self._limits = dict(limits)
         self._survey = DeviceSurvey()
         self._formula: dict[int, MemoryEstimate] = {}
@@ -92,15 +105,30 @@ class MemoryLedger:
 
     # Budgets
 
-    async def measure(self, servers: Collection[RunningServer]) -> None:
+    async def measure(
+        self,
+        servers: Collection[RunningServer],
+        *,
+        holds: Callable[[], bool] = _always,
+        afresh: bool = False,
+    ) -> None:
         """Set the budgets by what is free now and what ``servers`` have, which are all of ours.
 
-        Only while none of ours starts or stops: what such a one has is not known. The budget
+        Only while none of ours starts or stops: what such a one has is not known. Unless
+        that still ``holds`` when everything is read, nothing is changed. The budget
         of the machine's own memory follows what other programs take; that of an accelerator
         is measured while no server is on it, since what one has there is not known either.
+        ``afresh``: also with servers on it, which are held to have there what they need.
+        Where devices cannot be read, the budgets stay as they are.
         """
-        survey = await self._devices.survey()
-        self._survey = survey
+        survey = await self._surveyed()
+        if survey is None:
+            return
+        if afresh:
+            # What is on them now was not counted as ours; it is by what there is in all.
+            for device in survey.accelerators:
+                if device.name not in self._limits:
+                    self.budgets[device.name] = device.total_bytes
         known = {server.server_id for server in servers}
         others = [record for record in await self._registry.list() if record.server_id not in known]
         held = await self._own_bytes(server.handle for server in servers if self._is_here(server))
@@ -109,6 +137,9 @@ class MemoryLedger:
         for server in servers:
             for name, needed in (await self.needs(server.model)).items():
                 on_devices[name] += needed
+        if not holds():
+            return
+        self._survey = survey
         for device in survey.devices:
             if device.name in self._limits:
                 self.budgets[device.name] = self._limits[device.name]
@@ -116,9 +147,32 @@ class MemoryLedger:
                 reserve = min(device.total_bytes // _RESERVE_DIVISOR, _MOST_RESERVE_BYTES)
                 there = min(device.free_bytes + held, device.total_bytes - reserve)
                 self.budgets[device.name] = max(0, there - claimed)
-            elif not on_devices[device.name] or device.name not in self.budgets:
+            elif afresh or not on_devices[device.name] or device.name not in self.budgets:
                 there = device.free_bytes + on_devices[device.name]
                 self.budgets[device.name] = min(there, device.total_bytes)
+
+    async def _surveyed(self) -> DeviceSurvey | None:
+        """Return what the devices have now; ``None`` if a stranger's inventory cannot tell."""
+        survey, trouble = None, f"it has not answered for {_SURVEY_TIMEOUT_S:g} s"
+        try:
+            with anyio.move_on_after(_SURVEY_TIMEOUT_S):
+                survey = await self._devices.survey()
+        except Exception as error:
+            trouble = f"{type(error).__name__}: {error}"
+        if survey is not None:
+            self._trouble = None
+        elif self._trouble != trouble:
+            # Told once, not at every look.
+            self._trouble = trouble
+            self._events.emit(
+                AdapterFailed(
+                    at=self._clock.now(),
+                    group="gglib.device_inventories",
+                    adapter_name=type(self._devices).__name__,
+                    reason=trouble,
+                )
+            )
+        return survey
 
     async def _own_bytes(self, handles: Iterable[ProcessHandle]) -> int:
         """Return what the servers of ``handles`` have that comes back when they end."""

@@ -309,11 +309,17 @@ class Router:
     async def learn(self, model: Model) -> None:
         """Take note that the model was seen to need more than was thought."""
         self._stale.add(model.id)
-        terms = await self._terms(model)
-        self._carry_out(self._scheduler.learn(terms, self._clock.monotonic()))
+        self._scheduler.learn(await self._terms(model))
+        self._carry_out(self._scheduler.reconsider(self._clock.monotonic()))
 
-    def reconsider(self) -> None:
+    async def reconsider(self) -> None:
         """Look anew who can start: there is more memory, or less."""
+        self._stale.update(self._known)
+        wanted = {slot.model.id for slot in self._slots.values()}
+        wanted.update(waiter.model_id for waiter in self._scheduler.queue())
+        for model_id in wanted:
+            with suppress(GglibError):  # a file beside it is gone: who asks for it is told
+                self._scheduler.learn(await self._terms(self._known[model_id][0]))
         self._carry_out(self._scheduler.reconsider(self._clock.monotonic()))
 
     def on_server_gone(self, callback: Callable[[RunningServer, Closing | None], None]) -> None:
@@ -411,7 +417,11 @@ class Router:
                 self._known[model.id] = (model, known[1])
                 return known[1]
         self._stale.discard(model.id)
-        memory = {} if self._ledger is None else await self._ledger.needs(model)
+        try:
+            memory = {} if self._ledger is None else await self._ledger.needs(model)
+        except BaseException:
+            self._stale.add(model.id)
+            raise
         terms = terms_of(model, ttl_s=self._ttl_s, memory=memory)
         self._known[model.id] = (model, terms)
         return terms

@@ -383,10 +383,9 @@ class Scheduler:
         self._places.advance(now)
         return self._taken()
 
-    def learn(self, terms: ModelTerms, now: float) -> list[Action]:
-        """Take note that what is known of a model has changed; who waits may fit now, or not."""
+    def learn(self, terms: ModelTerms) -> None:
+        """Take note that what is known of a model has changed: ``reconsider`` when all is told."""
         self._known(terms)
-        return self.reconsider(now)
 
     def reconsider(self, now: float) -> list[Action]:
         """Look anew who can start: what the planner goes by has changed."""

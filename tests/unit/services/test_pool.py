@@ -12,6 +12,7 @@ import attrs
 import pytest
 
 from gglib.bootstrap import Composition, compose
+from gglib.domain.device import Device, DeviceSurvey
 from gglib.domain.events import CallbackFailed, ServerEvicted, ServerUnhealthy, WarmUpFailed
 from gglib.domain.model import Model, ModelDefaults
 from gglib.domain.ownership import OwnerKind
@@ -313,3 +314,64 @@ async def test_who_waits_for_memory_starts_when_there_is_more(tmp_path: Path) ->
             devices.total_bytes = 64 * GIB
         assert waited[0] < 15
         held.release()
+
+
+async def test_driver_that_hangs_keeps_nobody_from_seeing_that_a_server_does(
+    tmp_path: Path,
+) -> None:
+    """Memory and health are looked at apart."""
+    async with house(tmp_path, keep=False, health_check_interval_s=10) as home:
+        a = await home.add("a")
+        home.runner.script("a", MockScript(unhealthy=((5.0, 1e9),)))
+        (await home.router.acquire(a)).release()
+
+        async def survey() -> DeviceSurvey:
+            await anyio.sleep_forever()
+            raise AssertionError("not reached")
+
+        devices = await home.parts.devices()
+        devices.survey = survey  # type: ignore[method-assign]
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(home.pool.keep)
+            await home.clock.sleep(35)
+            assert [event.model_name for event in home.of(ServerUnhealthy)] == ["a"]
+            tasks.cancel_scope.cancel()
+
+
+async def test_who_waits_is_held_to_what_it_needs_of_the_memory_there_is_now(
+    tmp_path: Path,
+) -> None:
+    """A budget that shrank is no reason to refuse what was to have more layers on the GPU."""
+    async with house(tmp_path, total_bytes=64 * GIB, max_size=1) as home:
+        devices = await home.parts.devices()
+        gpu_bytes = 24 * GIB
+
+        async def survey() -> DeviceSurvey:
+            found = [("cpu", 64 * GIB), ("cuda0", gpu_bytes)]
+            return DeviceSurvey(
+                devices=[
+                    Device(name=name, kind=name.rstrip("0"), total_bytes=size, free_bytes=size)
+                    for name, size in found
+                ]
+            )
+
+        devices.survey = survey  # type: ignore[method-assign]
+        await home.pool.measure()
+        a = await home.add("a", server={"gpu_layers": 0})
+        models = await home.parts.models()
+        catalog = await home.parts.catalog()
+        b = attrs.evolve(await home.add("b"), size_bytes=20 * GIB)
+        await catalog.update(b)
+        b = (await models.resolve("b")).model
+        held = await home.router.acquire(a)
+
+        async def wait() -> None:
+            (await home.router.acquire(b)).release()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(wait)
+            await home.clock.sleep(1)
+            gpu_bytes = 16 * GIB
+            await home.clock.sleep(15)
+            assert [each.model.name for each in home.router.queue()] == ["b"]
+            held.release()
