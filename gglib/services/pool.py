@@ -31,7 +31,7 @@ _LOOK_INTERVAL_S = 10.0
 _CHECK_TIMEOUT_S = 10.0
 
 #: Is told the model, the device that had most of it, and why: ``swap``, ``unload``, ``drain``,
-#: ``expired``, ``unhealthy``, ``shutdown`` or ``died``.
+#: ``changed``, ``expired``, ``unhealthy``, ``shutdown`` or ``died``.
 EvictionCallback = Callable[[str, str, str], Any]
 
 

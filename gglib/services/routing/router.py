@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from copy import copy
 from functools import partial
@@ -16,6 +16,7 @@ from anyio.abc import TaskGroup
 from gglib.domain.model import Model
 from gglib.errors import GglibError, StartFailed
 from gglib.ports.clock import Clock
+from gglib.services.intent import is_served_alike
 from gglib.services.memory_ledger import MemoryLedger
 from gglib.services.routing.explain import Explanation, explain
 from gglib.services.routing.out_of_memory import ran_out_of_memory
@@ -312,6 +313,21 @@ class Router:
         self._scheduler.learn(await self._terms(model))
         self._carry_out(self._scheduler.reconsider(self._clock.monotonic()))
 
+    async def take_note(self, models: Sequence[Model]) -> None:
+        """Take note of what models there are: those whose model has changed, or is gone, go.
+
+        A model that is served otherwise now is started anew when it is wanted; until then its
+        servers end what they have. One that was started by hand stays as its starter wanted it.
+        """
+        now = {model.id: model for model in models}
+        for slot in list(self._slots.values()):
+            model = now.get(slot.model.id)
+            if model is None:
+                self._let_go_changed(slot)
+            elif self._known[model.id][0] != model:
+                with suppress(GglibError):  # a file beside it is gone: who asks for it is told
+                    await self._terms(model)
+
     async def reconsider(self) -> None:
         """Look anew who can start: there is more memory, or less."""
         self._stale.update(self._known)
@@ -424,7 +440,15 @@ class Router:
             raise
         terms = terms_of(model, ttl_s=self._ttl_s, memory=memory)
         self._known[model.id] = (model, terms)
+        for slot in self._slots_of(model):
+            if not is_served_alike(slot.model, model):
+                self._let_go_changed(slot)
         return terms
+
+    def _let_go_changed(self, slot: _Slot) -> None:
+        if slot.server is None or not slot.server.by_hand:
+            now = self._clock.monotonic()
+            self._carry_out(self._scheduler.model_changed(slot.number, now))
 
     def _slots_of(self, model: Model) -> list[_Slot]:
         return [slot for slot in self._slots.values() if slot.model.id == model.id]
