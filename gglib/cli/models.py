@@ -183,6 +183,7 @@ def describe_fit(model: Model, found: MemoryFit) -> dict[str, Any]:
         "model": model.name,
         "fits": found.fits,
         "context_size": estimate.context_size,
+        "full_context": found.full_context,
         "fitting_context": found.fitting_context,
         "slots": estimate.slots,
         "layers": estimate.layers,

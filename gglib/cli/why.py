@@ -81,5 +81,7 @@ def sentences(model: str, story: dict[str, Any] | None) -> list[str]:
         )
     for event in story["events"]:
         done = _DONE[event["what"]].format(because=event["because"])
+        if event["what"] == "started" and event["because"]:
+            done += f" with {event['because']}"
         said.append(f"{duration(event['ago_s'])} ago it {done}")
     return said

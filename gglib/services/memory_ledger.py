@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 from types import MappingProxyType
+from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -13,8 +14,10 @@ import attrs
 from gglib.domain.device import CPU, DeviceSurvey
 from gglib.domain.events import AdapterFailed
 from gglib.domain.handle import ProcessHandle
-from gglib.domain.memory import MemoryEstimate
-from gglib.domain.memory_observed import MemoryObservation
+from gglib.domain.kv_cache import known
+from gglib.domain.memory import DEFAULT_CONTEXT_SIZE, MemoryEstimate
+from gglib.domain.memory_fit import MemoryFit
+from gglib.domain.memory_observed import MemoryObservation, limited_to
 from gglib.domain.model import Model
 from gglib.domain.model_run import KEPT_RUNS, ModelRun
 from gglib.domain.ownership import ServerRecord
@@ -30,7 +33,7 @@ from gglib.services.memory import correction_from, estimate_server, fit_model
 from gglib.services.models import ModelService
 from gglib.services.serving import RunningServer
 
-__all__ = ["MemoryLedger"]
+__all__ = ["MemoryLedger", "Placement"]
 
 #: What is left to everybody else of the machine's own memory: a twentieth, at most 1 GiB.
 _RESERVE_DIVISOR = 20
@@ -42,6 +45,15 @@ _SURVEY_TIMEOUT_S = 30.0
 
 def _always() -> bool:
     return True
+
+
+@attrs.frozen(kw_only=True)
+class Placement:
+    """What a server is held to need, in bytes by device, and how it must be started for that."""
+
+    memory: Mapping[str, int] = attrs.field(default=_NOTHING, hash=False)
+    context_size: int | None = None
+    """Tokens of context, where the model says none and has more than there is room for."""
 
 
 class MemoryLedger:
@@ -129,13 +141,14 @@ class MemoryLedger:
             for device in survey.accelerators:
                 if device.name not in self._limits:
                     self.budgets[device.name] = device.total_bytes
-        known = {server.server_id for server in servers}
-        others = [record for record in await self._registry.list() if record.server_id not in known]
-        held = await self._own_bytes(server.handle for server in servers if self._is_here(server))
+        ours = {server.server_id for server in servers}
+        others = [record for record in await self._registry.list() if record.server_id not in ours]
+        own = await self._own_bytes(server.handle for server in servers if self._is_here(server))
         claimed = await self._claimed_by(others)
         on_devices: defaultdict[str, int] = defaultdict(int)
         for server in servers:
-            for name, needed in (await self.needs(server.model)).items():
+            held = await self.needs(server.model, server.record.config.context_size)
+            for name, needed in held.items():
                 on_devices[name] += needed
         if not holds():
             return
@@ -145,7 +158,7 @@ class MemoryLedger:
                 self.budgets[device.name] = self._limits[device.name]
             elif device.kind == CPU:
                 reserve = min(device.total_bytes // _RESERVE_DIVISOR, _MOST_RESERVE_BYTES)
-                there = min(device.free_bytes + held, device.total_bytes - reserve)
+                there = min(device.free_bytes + own, device.total_bytes - reserve)
                 self.budgets[device.name] = max(0, there - claimed)
             elif afresh or not on_devices[device.name] or device.name not in self.budgets:
                 there = device.free_bytes + on_devices[device.name]
@@ -201,18 +214,40 @@ class MemoryLedger:
 
     # Needs
 
-    async def needs(self, model: Model) -> Mapping[str, int]:
-        """Return what a server of ``model`` needs. Nothing, if it runs somewhere else.
+    async def place(self, model: Model) -> Placement:
+        """Return what a server of ``model`` needs, and with which context it is started.
 
         As many layers go to accelerators as an empty machine has room for, unless the model
-        says how many. Corrected by what earlier servers took, and those that run now.
+        says how many; and where its own context is too large for that machine, unless it says
+        which, the context is the largest that is not. Corrected by what earlier servers took,
+        and those that run now. Nothing is needed here if it runs somewhere else.
 
         Raises:
             ModelFileMissing: the projector's or an adapter's file is not there.
         """
+        fit = await self._fit(model, {})
+        if fit is None:
+            return Placement()
+        context_size = None if fit.full_context is None else fit.estimate.context_size
+        return Placement(memory=self._known_part(fit.estimate), context_size=context_size)
+
+    async def needs(self, model: Model, context_size: int | None = None) -> Mapping[str, int]:
+        """Return what a server of ``model`` needs that has that context (``None``: the model's).
+
+        Raises:
+            ModelFileMissing: as ``place``.
+        """
+        if context_size is None:
+            context_size = model.defaults.server.get("context_size") or known(
+                model.facts.context_length, DEFAULT_CONTEXT_SIZE
+            )
+        fit = await self._fit(model, {"context_size": context_size})
+        return _NOTHING if fit is None else self._known_part(fit.estimate)
+
+    async def _fit(self, model: Model, overrides: Mapping[str, Any]) -> MemoryFit | None:
         runner = self._runners.get(model.defaults.runner or self._default_runner)
         if runner is not None and not runner.takes_memory_here:
-            return _NOTHING
+            return None
         empty = DeviceSurvey(
             devices=[
                 attrs.evolve(device, free_bytes=min(budget, device.total_bytes))
@@ -220,15 +255,19 @@ class MemoryLedger:
                 if (budget := self.budgets.get(device.name)) is not None
             ]
         )
-        fit = await fit_model(model, empty, correct=self._correction(model))
-        self._formula[model.id] = await self._uncorrected(model, fit.estimate, empty)
-        return {name: size for name, size in fit.estimate.needs.items() if name in self.budgets}
+        fit = await fit_model(model, empty, overrides)
+        if fit.fits:
+            # What was seen does not change what is started, nor is anything refused for it that
+            # fits by the formula: where there is room, servers keep what they have computed.
+            corrected = self._correction(model)(fit.estimate)
+            fit = attrs.evolve(fit, estimate=limited_to(corrected, fit.free))
+        else:
+            fit = await fit_model(model, empty, overrides, correct=self._correction(model))
+        self._formula[model.id] = fit.formula
+        return fit
 
-    async def _uncorrected(
-        self, model: Model, estimate: MemoryEstimate, survey: DeviceSurvey
-    ) -> MemoryEstimate:
-        overrides = {"gpu_layers": estimate.gpu_layers} if survey.accelerators else {}
-        return (await fit_model(model, survey, overrides)).estimate
+    def _known_part(self, estimate: MemoryEstimate) -> Mapping[str, int]:
+        return {name: size for name, size in estimate.needs.items() if name in self.budgets}
 
     def _correction(self, model: Model) -> Callable[[MemoryEstimate], MemoryEstimate]:
         return correction_from(self._runs[model.id])

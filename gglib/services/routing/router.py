@@ -17,7 +17,7 @@ from gglib.domain.model import Model
 from gglib.errors import GglibError, StartFailed
 from gglib.ports.clock import Clock
 from gglib.services.intent import is_served_alike
-from gglib.services.memory_ledger import MemoryLedger
+from gglib.services.memory_ledger import MemoryLedger, Placement
 from gglib.services.routing.explain import Explanation, explain
 from gglib.services.routing.out_of_memory import ran_out_of_memory
 from gglib.services.routing.planners import CountPlanner, Planner
@@ -72,6 +72,8 @@ class _Slot:
 
     number: int
     model: Model
+    context_size: int | None
+    """What its terms say."""
     server: RunningServer | None = None
     #: Only the router calls off what it holds: whoever cancels the router has it closed, and
     #: that waits for every server's end.
@@ -263,12 +265,17 @@ class Router:
         Returns whether it is: not if its model has as many as it may, or the router shuts down.
         """
         terms = await self._terms(server.model)
+        size = server.record.config.context_size
+        if self._ledger is not None and not server.model.defaults.server.get("context_size"):
+            memory = await self._ledger.needs(server.model, size)
+            terms = attrs.evolve(terms, memory=memory, context_size=size)
+            self._known[server.model.id] = (server.model, terms)
         now = self._clock.monotonic()
         taken = self._scheduler.take_over(terms, now, slots=server.slots_total)
         if taken is None:
             return False
         number, actions = taken
-        slot = _Slot(number, server.model, server)
+        slot = _Slot(number, server.model, terms.context_size, server)
         self._slots[number] = slot
         self._tasks.start_soon(self._watch, slot)
         self._carry_out(actions)
@@ -434,16 +441,31 @@ class Router:
                 return known[1]
         self._stale.discard(model.id)
         try:
-            memory = {} if self._ledger is None else await self._ledger.needs(model)
+            placement = await self._place(model)
         except BaseException:
             self._stale.add(model.id)
             raise
-        terms = terms_of(model, ttl_s=self._ttl_s, memory=memory)
+        terms = terms_of(
+            model,
+            ttl_s=self._ttl_s,
+            memory=placement.memory,
+            context_size=placement.context_size,
+        )
         self._known[model.id] = (model, terms)
         for slot in self._slots_of(model):
             if not is_served_alike(slot.model, model):
                 self._let_go_changed(slot)
         return terms
+
+    async def _place(self, model: Model) -> Placement:
+        if self._ledger is None:
+            return Placement()
+        for slot in self._slots_of(model):
+            if is_served_alike(slot.model, model):
+                # What it has stays as it is; and so a further one will be.
+                size = slot.context_size
+                return Placement(memory=await self._ledger.needs(model, size), context_size=size)
+        return await self._ledger.place(model)
 
     def _let_go_changed(self, slot: _Slot) -> None:
         if slot.server is None or not slot.server.by_hand:
@@ -465,7 +487,8 @@ class Router:
                 case Reject(ticket=ticket, error=error):
                     self._settle(ticket, error)
                 case Start(server=number, model_id=model_id):
-                    slot = _Slot(number, self._known[model_id][0])
+                    model, terms = self._known[model_id]
+                    slot = _Slot(number, model, terms.context_size)
                     self._slots[number] = slot
                     self._tasks.start_soon(self._run, slot)
                 case Stop(server=number, cut=cut):
@@ -496,7 +519,7 @@ class Router:
         error: GglibError | None = None
         with slot.scope:
             try:
-                slot.server = await self._serving.start(slot.model)
+                slot.server = await self._serving.start(slot.model, context_size=slot.context_size)
             except GglibError as failure:
                 error = failure
             except Exception as failure:  # an adapter's bug must not take the gateway down

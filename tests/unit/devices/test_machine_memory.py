@@ -128,7 +128,9 @@ def test_version_1_limits_count_and_its_none_does_not(tmp_path: Path) -> None:
             f"{memory}/memory.limit_in_bytes": NEVER,
             f"{memory}/a/memory.limit_in_bytes": 2 * GIB,
             f"{memory}/a/memory.usage_in_bytes": GIB,
-            f"{memory}/a/memory.stat": f"total_inactive_file {GIB // 4}\ntotal_active_file {GIB // 4}",
+            f"{memory}/a/memory.stat": (
+                f"total_inactive_file {GIB // 4}\ntotal_active_file {GIB // 4}"
+            ),
             f"{memory}/a/b/memory.limit_in_bytes": NEVER,
         },
     )

@@ -12,7 +12,7 @@ from support.ledgers import PaperDevices, PaperProcesses, paper_ledger, running
 from gglib.domain.device import Device, DeviceSurvey
 from gglib.domain.events import AdapterFailed
 from gglib.domain.memory_observed import MemoryObservation
-from gglib.domain.model import Model, ModelDefaults
+from gglib.domain.model import Model, ModelDefaults, ModelFacts
 from gglib.domain.model_run import ModelRun
 from gglib.errors import ConfigurationError
 from gglib.services.memory_ledger import MemoryLedger
@@ -279,3 +279,46 @@ async def test_servers_that_were_taken_over_count_in_budgets_as_ours() -> None:
     need = await ledger.needs(kept)
     assert need["cuda0"] > 10 * GIB
     assert ledger.budgets == {"cpu": 49 * GIB, "cuda0": 13 * GIB + need["cuda0"]}
+
+
+LARGE = ModelFacts(
+    architecture="llama",
+    layers=32,
+    heads=32,
+    kv_heads=8,
+    embedding_size=4096,
+    feed_forward_size=14336,
+    vocabulary_size=128256,
+    context_length=131072,
+)
+
+
+async def test_context_that_nobody_chose_is_as_large_as_there_is_room() -> None:
+    """A model whose own context takes more than the machine has is served with less."""
+    eight = Model(id=1, name="m", paths=("/m",), size_bytes=4 * GIB, facts=LARGE)
+    ledger = await opened(cpu(16 * GIB, 12 * GIB))
+    placement = await ledger.place(eight)
+    assert placement.context_size is not None
+    assert placement.context_size % 1024 == 0
+    assert placement.context_size > 32768
+    assert 11 * GIB < placement.memory["cpu"] <= 12 * GIB
+    assert await ledger.needs(eight, placement.context_size) == placement.memory
+    chosen = attrs.evolve(eight, defaults=ModelDefaults(server={"context_size": 131072}))
+    assert (await ledger.place(chosen)).context_size is None
+    assert (await ledger.place(chosen)).memory["cpu"] > 12 * GIB
+    roomy = await opened(cpu(64 * GIB, 64 * GIB))
+    assert (await roomy.place(eight)).context_size is None
+
+
+async def test_model_is_not_refused_for_what_its_servers_kept_beyond_need() -> None:
+    """llama.cpp keeps up to 8 GiB of earlier prompts; without that the model fits."""
+    processes = PaperProcesses({7: (14 * GIB, 10 * GIB)})
+    ledger = await opened(
+        cpu(16 * GIB, 12 * GIB), processes=processes, runners={"local": MockRunner()}
+    )
+    kept = model(size_bytes=5 * GIB)
+    server = running(kept, pid=7, node=processes.node)
+    assert (await ledger.place(kept)).memory["cpu"] < 6 * GIB
+    assert await ledger.observe(server)
+    await ledger.remember(server, 1)
+    assert (await ledger.place(kept)).memory == {"cpu": ledger.budgets["cpu"]}

@@ -13,8 +13,14 @@ import pytest
 
 from gglib.bootstrap import Composition, compose
 from gglib.domain.device import Device, DeviceSurvey
-from gglib.domain.events import CallbackFailed, ServerEvicted, ServerUnhealthy, WarmUpFailed
-from gglib.domain.model import Model, ModelDefaults
+from gglib.domain.events import (
+    CallbackFailed,
+    ContextReduced,
+    ServerEvicted,
+    ServerUnhealthy,
+    WarmUpFailed,
+)
+from gglib.domain.model import Model, ModelDefaults, ModelFacts
 from gglib.domain.ownership import OwnerKind
 from gglib.errors import DoesNotFit, StartFailed
 from gglib.services.pool import Pool
@@ -375,3 +381,44 @@ async def test_who_waits_is_held_to_what_it_needs_of_the_memory_there_is_now(
             await home.clock.sleep(15)
             assert [each.model.name for each in home.router.queue()] == ["b"]
             held.release()
+
+
+async def test_model_with_too_large_a_context_is_started_with_less(tmp_path: Path) -> None:
+    """The engine is told, the event says so, and what runs keeps what it has."""
+    facts = ModelFacts(
+        architecture="llama",
+        layers=32,
+        heads=32,
+        kv_heads=8,
+        embedding_size=4096,
+        feed_forward_size=14336,
+        vocabulary_size=128256,
+        context_length=131072,
+    )
+    async with house(tmp_path, total_bytes=16 * GIB) as home:
+        catalog, models = await home.parts.catalog(), await home.parts.models()
+        added = await home.add("a")
+        await catalog.update(attrs.evolve(added, size_bytes=4 * GIB, facts=facts))
+        a = (await models.resolve("a")).model
+        first = await home.router.acquire(a)
+        size = first.server.record.config.context_size
+        assert size is not None
+        assert 32768 < size < 131072
+        (told,) = home.of(ContextReduced)
+        assert (told.model_name, told.context_size, told.full_context_size) == ("a", size, 131072)
+        (view,) = home.router.residents()
+        assert 14 * GIB < view.memory["cpu"] <= home.pool.budgets["cpu"]
+        devices = await home.parts.devices()
+        assert isinstance(devices, MockDeviceInventory)
+        devices.total_bytes = 12 * GIB
+        await home.clock.sleep(15)
+        (again,) = home.router.residents()
+        assert (again.server, again.closing) == (first.server, None)
+        serving = home.router._serving
+        assert await serving.adopt(first.server.record, a) is not None
+        first.release()
+        assert home.router.unload(a)
+        await home.router.wait_unloaded(a)
+        second = await home.router.acquire(a)
+        assert (second.server.record.config.context_size or 0) < size
+        second.release()

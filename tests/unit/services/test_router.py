@@ -14,6 +14,7 @@ from support.upstream import ScriptedUpstream
 from gglib.bootstrap import SystemClock
 from gglib.domain.model import Model
 from gglib.errors import BreakerOpen, QueueFull, ShuttingDown, StartFailed, Unloaded
+from gglib.services.memory_ledger import Placement
 from gglib.services.routing.router import Lease, Router, open_router
 from gglib.services.routing.scheduler import ResidentPhase
 from gglib.services.routing.terms import Policy
@@ -284,8 +285,8 @@ async def test_runner_that_cannot_wait_for_its_server_harms_nobody_else() -> Non
 class BrokenLedger:
     """What a ledger is over a stranger's process table and catalog, both broken."""
 
-    async def needs(self, model: Model) -> dict[str, int]:
-        return {}
+    async def place(self, model: Model) -> Placement:
+        return Placement()
 
     async def observe(self, server: RunningServer) -> bool:
         raise ZeroDivisionError("oops")
