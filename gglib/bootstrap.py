@@ -272,6 +272,7 @@ class Composition:
             runners=await self.runners(),
             default_runner=self.default_runner,
             clock=self.clock,
+            events=self.events,
             limits=routing.budgets,
         )
         await ledger.open(serving.servers)

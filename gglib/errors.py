@@ -374,6 +374,12 @@ class StopFailed(ServerError):
         return f"'{self.server}' did not end: still there after SIGKILL: pid {pids}"
 
 
+def _size(size_bytes: int) -> str:
+    if size_bytes < 1024**3:
+        return f"{size_bytes / 1024**2:.0f} MiB"
+    return f"{size_bytes / 1024**3:.1f} GiB"
+
+
 @_error
 class DoesNotFit(ServerError):
     """Not enough memory for the model, even with everything evictable gone."""
@@ -384,10 +390,9 @@ class DoesNotFit(ServerError):
     device: str
 
     def __str__(self) -> str:
-        gib = 1024**3
         return (
-            f"model '{self.model}' does not fit: needs {self.needed_bytes / gib:.1f} GiB, "
-            f"{self.device} has {self.available_bytes / gib:.1f} GiB; "
+            f"model '{self.model}' does not fit: needs {_size(self.needed_bytes)}, "
+            f"{self.device} has {_size(self.available_bytes)}; "
             "a smaller context_size or quantization needs less, "
             f"`gglib model fit {self.model}` shows how much"
         )

@@ -96,9 +96,10 @@ class Library:
         """Have ``callback(model, device, reason)`` called when a leased model's server is gone.
 
         It is stopped by then. ``device`` is where most of it was, such as ``cpu`` or ``cuda0``;
-        ``reason`` is ``swap`` (another model needed its place), ``expired`` (its idle time was
-        up), ``unhealthy``, ``died`` or ``shutdown``. What it raises becomes the event
-        ``callback.failed``, and harms nobody. It is called on the library's event loop.
+        ``reason`` is ``swap`` (another model needed its place), ``changed`` (its model was
+        changed), ``expired`` (its idle time was up), ``unhealthy``, ``died`` or ``shutdown``.
+        What it raises becomes the event ``callback.failed``, and harms nobody. It is called on
+        the library's event loop.
         """
         self._pool.on_evicted(callback)
 

@@ -158,12 +158,13 @@ def fit(
     overrides = {key: value for key, value in asked.items() if value is not None}
 
     async def work() -> tuple[Model, MemoryFit]:
-        from gglib.services.memory import correction_from, fit_model
+        from gglib.services.memory import correction_from, fit_model, within
 
         async with compose_for(common) as parts:
             models = await parts.models()
             model = (await models.resolve(name)).model
             survey = await (await parts.devices()).survey()
+            survey = within(survey, parts.settings.routing.budgets)
             runs = (await (await parts.catalog()).runs()).get(model.id, ())
             found = await fit_model(model, survey, overrides, correct=correction_from(runs))
             return model, found
@@ -183,6 +184,7 @@ def describe_fit(model: Model, found: MemoryFit) -> dict[str, Any]:
         "model": model.name,
         "fits": found.fits,
         "context_size": estimate.context_size,
+        "full_context": found.full_context,
         "fitting_context": found.fitting_context,
         "slots": estimate.slots,
         "layers": estimate.layers,

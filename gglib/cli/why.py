@@ -19,6 +19,7 @@ _DONE = {
     "taken_over": "was found running, and taken over",
     "evicted": "was evicted for '{because}'",
     "unloaded": "was unloaded by hand",
+    "changed": "was ended, since the model was changed or removed",
     "expired": "was unloaded, since nobody had used it for its ttl_s",
     "called_off": "was no longer started, since nobody waited for it any more",
     "failed": "failed to start: {because}",
@@ -80,5 +81,7 @@ def sentences(model: str, story: dict[str, Any] | None) -> list[str]:
         )
     for event in story["events"]:
         done = _DONE[event["what"]].format(because=event["because"])
+        if event["what"] == "started" and event["because"]:
+            done += f" with {event['because']}"
         said.append(f"{duration(event['ago_s'])} ago it {done}")
     return said

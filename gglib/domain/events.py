@@ -9,6 +9,7 @@ import attrs
 __all__ = [
     "AdapterFailed",
     "CallbackFailed",
+    "ContextReduced",
     "Event",
     "GatewayStarted",
     "GatewayStopped",
@@ -53,6 +54,16 @@ class CallbackFailed(Event):
     name: ClassVar[str] = "callback.failed"
     callback: str
     reason: str
+
+
+@attrs.frozen(kw_only=True)
+class ContextReduced(Event):
+    """A server is started with less context than its model has: there is no memory for more."""
+
+    name: ClassVar[str] = "server.context_reduced"
+    model_name: str
+    context_size: int
+    full_context_size: int | None
 
 
 @attrs.frozen(kw_only=True)

@@ -13,10 +13,14 @@ from gglib.domain.device import CPU, DeviceSurvey
 from gglib.domain.memory import MemoryEstimate, estimate_memory, offloadable_layers
 from gglib.domain.model import Model
 
-__all__ = ["MemoryFit", "fit_memory"]
+__all__ = ["LEAST_CONTEXT", "MemoryFit", "fit_memory"]
 
 _GIB = 2**30
 _CONTEXT_STEP = 256
+#: A context that nobody has chosen is a multiple of this, so that it is not another each time.
+_CHOSEN_STEP = 1024
+#: No smaller one is chosen, in tokens. Source: llama-server --help, build 11434 (--fit-ctx).
+LEAST_CONTEXT = 4096
 
 
 def _by_name(value: Mapping[str, int]) -> Mapping[str, int]:
@@ -28,7 +32,11 @@ class MemoryFit:
     """What a server needs beside what is free, in bytes by device."""
 
     estimate: MemoryEstimate
+    formula: MemoryEstimate
+    """The estimate before it was corrected by what was observed."""
     free: Mapping[str, int] = attrs.field(converter=_by_name, hash=False)
+    full_context: int | None = None
+    """The model's own context, in tokens, if the estimate is for a smaller one that has room."""
     fitting_context: int | None = None
     """Of one that does not fit: the largest context, in tokens, with which it would."""
     notes: tuple[str, ...] = ()
@@ -60,7 +68,10 @@ class MemoryFit:
             for name in names
         ]
         layers = f"{estimate.gpu_layers if on_gpus else estimate.layers}/{estimate.layers} layers"
-        words = [*sizes, layers + (" on GPU" if on_gpus else ""), f"ctx {estimate.context_size}"]
+        context = f"ctx {estimate.context_size}"
+        if self.full_context is not None:
+            context += f" of {self.full_context}"
+        words = [*sizes, layers + (" on GPU" if on_gpus else ""), context]
         line = ", ".join(words)
         if self.fits:
             return line
@@ -81,22 +92,28 @@ def fit_memory(
     """Return how a server of ``model`` fits into what the devices of ``survey`` have free.
 
     As many layers as fit go to GPUs, as an engine would choose, unless ``config.gpu_layers``
-    says how many. ``correct`` changes estimates by what was observed before.
+    says how many. Unless ``config.context_size`` says which, the context is the model's own;
+    if that leaves no room for all layers on GPUs, or does not fit, it is the largest that does,
+    of at least ``LEAST_CONTEXT`` tokens. ``correct`` changes estimates by what was observed
+    before.
     """
     free = {device.name: device.free_bytes for device in survey.devices}
 
     def attempt(config: ServerConfig) -> MemoryFit:
-        estimate = estimate_memory(
+        formula = estimate_memory(
             model,
             config,
             survey.accelerators,
             projector_bytes=projector_bytes,
             adapter_bytes=adapter_bytes,
         )
-        return MemoryFit(estimate=correct(estimate), free=free, notes=survey.notes)
+        return MemoryFit(estimate=correct(formula), formula=formula, free=free, notes=survey.notes)
 
     place = partial(_placed, model, attempt)
     fit = place(config)
+    if config.context_size is None and fit.estimate.context_size > LEAST_CONTEXT:
+        offloads = bool(survey.accelerators) and config.gpu_layers is None
+        fit = _with_room(fit, lambda size: place(attrs.evolve(config, context_size=size)), offloads)
     if fit.fits:
         return fit
 
@@ -107,6 +124,34 @@ def fit_memory(
     steps = _last(lambda steps: with_steps(steps).fits, (fit.estimate.context_size - 1) // 256)
     context = steps * _CONTEXT_STEP if steps else None
     return attrs.evolve(fit, fitting_context=context)
+
+
+def _with_room(
+    fit: MemoryFit, with_context: Callable[[int], MemoryFit], offloads: bool
+) -> MemoryFit:
+    """Return ``fit``, or one with a smaller context, since nobody has chosen one.
+
+    ``offloads``: layers go to GPUs, all of them if that is possible.
+    """
+    full = fit.estimate.context_size
+
+    def is_whole(each: MemoryFit) -> bool:
+        return each.fits and (not offloads or each.estimate.gpu_layers == each.estimate.layers)
+
+    if is_whole(fit):
+        return fit
+
+    def largest(good: Callable[[MemoryFit], bool]) -> MemoryFit:
+        least = LEAST_CONTEXT // _CHOSEN_STEP
+        more = (full - 1) // _CHOSEN_STEP - least
+        steps = _last(lambda more: good(with_context((least + more) * _CHOSEN_STEP)), more)
+        return attrs.evolve(with_context((least + steps) * _CHOSEN_STEP), full_context=full)
+
+    # As llama.cpp does: the context gives way before layers leave the GPU.
+    whole = largest(is_whole)
+    if is_whole(whole):
+        return whole
+    return fit if fit.fits else largest(lambda each: each.fits)
 
 
 def _placed(

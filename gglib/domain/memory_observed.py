@@ -19,6 +19,7 @@ __all__ = [
     "MemoryObservation",
     "corrected_bytes",
     "corrected_estimate",
+    "limited_to",
 ]
 
 #: How far an estimate is moved for a configuration that was not itself observed.
@@ -77,6 +78,17 @@ def corrected_estimate(
     if not changed:
         return estimate
     return attrs.evolve(estimate, devices=devices, source="observed")
+
+
+def limited_to(estimate: MemoryEstimate, limits: Mapping[str, int]) -> MemoryEstimate:
+    """Return ``estimate`` with no device held to need more than its limit, in bytes."""
+    devices = {
+        name: parts
+        if parts.total_bytes <= limits.get(name, 0)
+        else _resized(parts, parts.total_bytes, limits.get(name, 0))
+        for name, parts in estimate.devices.items()
+    }
+    return attrs.evolve(estimate, devices=devices)
 
 
 def _resized(parts: MemoryParts, before: int, after: int) -> MemoryParts:

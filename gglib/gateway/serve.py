@@ -120,8 +120,9 @@ async def _serve(
         )
         router.on_server_gone(server.drop_server)
         await adopt_all(found.adoptable, models=models, serving=serving, router=router)
+        await pool.measure(afresh=True)
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(models.watch)
+            tasks.start_soon(models.watch, router.take_note)
             tasks.start_soon(pool.keep)
             tasks.start_soon(server.serve_on, listener)
             presence.announce(address, version=__version__, started_at=parts.clock.now())

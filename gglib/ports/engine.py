@@ -22,6 +22,8 @@ class EngineCapabilities:
     lora: bool = False
     embeddings: bool = False
     metrics: bool = False
+    context_size: bool = False
+    """Takes the context's size in tokens of any configuration; if none, it is the model's own."""
     answers_while_busy: bool = False
     """Answers ``health_path`` in time whatever it works on: if not, it is taken to hang."""
 

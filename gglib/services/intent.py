@@ -14,7 +14,7 @@ from gglib.errors import EngineNotFound, InvalidValue
 from gglib.ports.context import EngineSet
 from gglib.ports.engine import Engine
 
-__all__ = ["DEFAULT_ENGINES", "choose_engine", "config_for"]
+__all__ = ["DEFAULT_ENGINES", "choose_engine", "config_for", "is_served_alike"]
 
 #: Tried in this order when nobody says which.
 DEFAULT_ENGINES = ("llama-server", "embedded")
@@ -81,6 +81,17 @@ def config_for(model: Model, overrides: Mapping[str, Any], engine: str) -> Serve
         engine=engine,
     )
     return attrs.evolve(config, **chosen)
+
+
+def is_served_alike(one: Model, other: Model) -> bool:
+    """Whether a server of one definition of a model can stand for another's, but for its name."""
+
+    def served(model: Model) -> tuple[object, ...]:
+        wish = model.defaults
+        config = config_for(attrs.evolve(model, name=one.name, aliases=()), {}, DEFAULT_ENGINES[0])
+        return config, wish.engine, wish.runner, model.paths, model.size_bytes
+
+    return served(one) == served(other)
 
 
 def _implied(model: Model) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import attrs
 
 from gglib.domain.config import ServerConfig
 from gglib.domain.device import DeviceSurvey
@@ -18,7 +19,7 @@ from gglib.domain.model_run import ModelRun
 from gglib.errors import ModelFileMissing
 from gglib.services.intent import DEFAULT_ENGINES, config_for
 
-__all__ = ["correction_from", "estimate_server", "fit_model"]
+__all__ = ["correction_from", "estimate_server", "fit_model", "within"]
 
 
 def _as_it_is(estimate: MemoryEstimate) -> MemoryEstimate:
@@ -78,6 +79,15 @@ async def estimate_server(
         projector_bytes=projector_bytes,
         adapter_bytes=adapter_bytes,
     )
+
+
+def within(survey: DeviceSurvey, budgets: Mapping[str, int]) -> DeviceSurvey:
+    """Return what there is for models where a person has set budgets, by device."""
+    devices = [
+        attrs.evolve(each, free_bytes=min(each.free_bytes, budgets.get(each.name, each.free_bytes)))
+        for each in survey.devices
+    ]
+    return attrs.evolve(survey, devices=devices)
 
 
 async def _files_beside(config: ServerConfig) -> tuple[int, int]:

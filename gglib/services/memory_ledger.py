@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 from types import MappingProxyType
+from typing import Any
 
+import anyio
 import anyio.to_thread
 import attrs
 
 from gglib.domain.device import CPU, DeviceSurvey
+from gglib.domain.events import AdapterFailed
 from gglib.domain.handle import ProcessHandle
-from gglib.domain.memory import MemoryEstimate
-from gglib.domain.memory_observed import MemoryObservation
+from gglib.domain.kv_cache import known
+from gglib.domain.memory import DEFAULT_CONTEXT_SIZE, MemoryEstimate
+from gglib.domain.memory_fit import MemoryFit
+from gglib.domain.memory_observed import MemoryObservation, limited_to
 from gglib.domain.model import Model
 from gglib.domain.model_run import KEPT_RUNS, ModelRun
 from gglib.domain.ownership import ServerRecord
@@ -20,6 +25,7 @@ from gglib.errors import ConfigurationError, GglibError
 from gglib.ports.clock import Clock
 from gglib.ports.context import RunnerSet
 from gglib.ports.device_inventory import DeviceInventory
+from gglib.ports.event_sink import EventSink
 from gglib.ports.model_catalog import ModelCatalog
 from gglib.ports.process_table import ProcessTable
 from gglib.ports.server_registry import ServerRegistry
@@ -27,12 +33,27 @@ from gglib.services.memory import correction_from, estimate_server, fit_model
 from gglib.services.models import ModelService
 from gglib.services.serving import RunningServer
 
-__all__ = ["MemoryLedger"]
+__all__ = ["MemoryLedger", "Placement"]
 
 #: What is left to everybody else of the machine's own memory: a twentieth, at most 1 GiB.
 _RESERVE_DIVISOR = 20
 _MOST_RESERVE_BYTES = 2**30
 _NOTHING: Mapping[str, int] = MappingProxyType({})
+#: How long devices may take to be read; those of this machine keep to less by themselves.
+_SURVEY_TIMEOUT_S = 30.0
+
+
+def _always() -> bool:
+    return True
+
+
+@attrs.frozen(kw_only=True)
+class Placement:
+    """What a server is held to need, in bytes by device, and how it must be started for that."""
+
+    memory: Mapping[str, int] = attrs.field(default=_NOTHING, hash=False)
+    context_size: int | None = None
+    """Tokens of context, where the model says none and has more than there is room for."""
 
 
 class MemoryLedger:
@@ -53,6 +74,7 @@ class MemoryLedger:
         runners: RunnerSet,
         default_runner: str,
         clock: Clock,
+        events: EventSink,
         limits: Mapping[str, int] = _NOTHING,
     ) -> None:
         """``limits``: budgets that a person has set, by device."""
@@ -65,6 +87,9 @@ class MemoryLedger:
         self._runners = runners
         self._default_runner = default_runner
         self._clock = clock
+        self._events = events
+        self._trouble: str | None = None
+        """Why devices could not be read, if that was so the last time."""
         self._limits = dict(limits)
         self._survey = DeviceSurvey()
         self._formula: dict[int, MemoryEstimate] = {}
@@ -92,33 +117,75 @@ class MemoryLedger:
 
     # Budgets
 
-    async def measure(self, servers: Collection[RunningServer]) -> None:
+    async def measure(
+        self,
+        servers: Collection[RunningServer],
+        *,
+        holds: Callable[[], bool] = _always,
+        afresh: bool = False,
+    ) -> None:
         """Set the budgets by what is free now and what ``servers`` have, which are all of ours.
 
-        Only while none of ours starts or stops: what such a one has is not known. The budget
+        Only while none of ours starts or stops: what such a one has is not known. Unless
+        that still ``holds`` when everything is read, nothing is changed. The budget
         of the machine's own memory follows what other programs take; that of an accelerator
         is measured while no server is on it, since what one has there is not known either.
+        ``afresh``: also with servers on it, which are held to have there what they need.
+        Where devices cannot be read, the budgets stay as they are.
         """
-        survey = await self._devices.survey()
-        self._survey = survey
-        known = {server.server_id for server in servers}
-        others = [record for record in await self._registry.list() if record.server_id not in known]
-        held = await self._own_bytes(server.handle for server in servers if self._is_here(server))
+        survey = await self._surveyed()
+        if survey is None:
+            return
+        if afresh:
+            # What is on them now was not counted as ours; it is by what there is in all.
+            for device in survey.accelerators:
+                if device.name not in self._limits:
+                    self.budgets[device.name] = device.total_bytes
+        ours = {server.server_id for server in servers}
+        others = [record for record in await self._registry.list() if record.server_id not in ours]
+        own = await self._own_bytes(server.handle for server in servers if self._is_here(server))
         claimed = await self._claimed_by(others)
         on_devices: defaultdict[str, int] = defaultdict(int)
         for server in servers:
-            for name, needed in (await self.needs(server.model)).items():
+            held = await self.needs(server.model, server.record.config.context_size)
+            for name, needed in held.items():
                 on_devices[name] += needed
+        if not holds():
+            return
+        self._survey = survey
         for device in survey.devices:
             if device.name in self._limits:
                 self.budgets[device.name] = self._limits[device.name]
             elif device.kind == CPU:
                 reserve = min(device.total_bytes // _RESERVE_DIVISOR, _MOST_RESERVE_BYTES)
-                there = min(device.free_bytes + held, device.total_bytes - reserve)
+                there = min(device.free_bytes + own, device.total_bytes - reserve)
                 self.budgets[device.name] = max(0, there - claimed)
-            elif not on_devices[device.name] or device.name not in self.budgets:
+            elif afresh or not on_devices[device.name] or device.name not in self.budgets:
                 there = device.free_bytes + on_devices[device.name]
                 self.budgets[device.name] = min(there, device.total_bytes)
+
+    async def _surveyed(self) -> DeviceSurvey | None:
+        """Return what the devices have now; ``None`` if a stranger's inventory cannot tell."""
+        survey, trouble = None, f"it has not answered for {_SURVEY_TIMEOUT_S:g} s"
+        try:
+            with anyio.move_on_after(_SURVEY_TIMEOUT_S):
+                survey = await self._devices.survey()
+        except Exception as error:
+            trouble = f"{type(error).__name__}: {error}"
+        if survey is not None:
+            self._trouble = None
+        elif self._trouble != trouble:
+            # Told once, not at every look.
+            self._trouble = trouble
+            self._events.emit(
+                AdapterFailed(
+                    at=self._clock.now(),
+                    group="gglib.device_inventories",
+                    adapter_name=type(self._devices).__name__,
+                    reason=trouble,
+                )
+            )
+        return survey
 
     async def _own_bytes(self, handles: Iterable[ProcessHandle]) -> int:
         """Return what the servers of ``handles`` have that comes back when they end."""
@@ -147,18 +214,40 @@ class MemoryLedger:
 
     # Needs
 
-    async def needs(self, model: Model) -> Mapping[str, int]:
-        """Return what a server of ``model`` needs. Nothing, if it runs somewhere else.
+    async def place(self, model: Model) -> Placement:
+        """Return what a server of ``model`` needs, and with which context it is started.
 
         As many layers go to accelerators as an empty machine has room for, unless the model
-        says how many. Corrected by what earlier servers took, and those that run now.
+        says how many; and where its own context is too large for that machine, unless it says
+        which, the context is the largest that is not. Corrected by what earlier servers took,
+        and those that run now. Nothing is needed here if it runs somewhere else.
 
         Raises:
             ModelFileMissing: the projector's or an adapter's file is not there.
         """
+        fit = await self._fit(model, {})
+        if fit is None:
+            return Placement()
+        context_size = None if fit.full_context is None else fit.estimate.context_size
+        return Placement(memory=self._known_part(fit.estimate), context_size=context_size)
+
+    async def needs(self, model: Model, context_size: int | None = None) -> Mapping[str, int]:
+        """Return what a server of ``model`` needs that has that context (``None``: the model's).
+
+        Raises:
+            ModelFileMissing: as ``place``.
+        """
+        if context_size is None:
+            context_size = model.defaults.server.get("context_size") or known(
+                model.facts.context_length, DEFAULT_CONTEXT_SIZE
+            )
+        fit = await self._fit(model, {"context_size": context_size})
+        return _NOTHING if fit is None else self._known_part(fit.estimate)
+
+    async def _fit(self, model: Model, overrides: Mapping[str, Any]) -> MemoryFit | None:
         runner = self._runners.get(model.defaults.runner or self._default_runner)
         if runner is not None and not runner.takes_memory_here:
-            return _NOTHING
+            return None
         empty = DeviceSurvey(
             devices=[
                 attrs.evolve(device, free_bytes=min(budget, device.total_bytes))
@@ -166,15 +255,19 @@ class MemoryLedger:
                 if (budget := self.budgets.get(device.name)) is not None
             ]
         )
-        fit = await fit_model(model, empty, correct=self._correction(model))
-        self._formula[model.id] = await self._uncorrected(model, fit.estimate, empty)
-        return {name: size for name, size in fit.estimate.needs.items() if name in self.budgets}
+        fit = await fit_model(model, empty, overrides)
+        if fit.fits:
+            # What was seen does not change what is started, nor is anything refused for it that
+            # fits by the formula: where there is room, servers keep what they have computed.
+            corrected = self._correction(model)(fit.estimate)
+            fit = attrs.evolve(fit, estimate=limited_to(corrected, fit.free))
+        else:
+            fit = await fit_model(model, empty, overrides, correct=self._correction(model))
+        self._formula[model.id] = fit.formula
+        return fit
 
-    async def _uncorrected(
-        self, model: Model, estimate: MemoryEstimate, survey: DeviceSurvey
-    ) -> MemoryEstimate:
-        overrides = {"gpu_layers": estimate.gpu_layers} if survey.accelerators else {}
-        return (await fit_model(model, survey, overrides)).estimate
+    def _known_part(self, estimate: MemoryEstimate) -> Mapping[str, int]:
+        return {name: size for name, size in estimate.needs.items() if name in self.budgets}
 
     def _correction(self, model: Model) -> Callable[[MemoryEstimate], MemoryEstimate]:
         return correction_from(self._runs[model.id])

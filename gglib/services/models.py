@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 
 import anyio
@@ -165,8 +165,14 @@ class ModelService:
         self._index = NameIndex(models.values())
         self._revision = revision
 
-    async def watch(self) -> None:
-        """Keep ``peek`` up to date with what other processes change, for ever."""
+    async def watch(
+        self, on_change: Callable[[Sequence[Model]], Awaitable[None]] | None = None
+    ) -> None:
+        """Keep ``peek`` up to date with what other processes change, for ever.
+
+        Whatever has changed the models, ``on_change`` is told what there is now.
+        """
+        seen = self._revision
         while True:
             await self._clock.sleep(_WATCH_INTERVAL_S)
             try:
@@ -174,6 +180,9 @@ class ModelService:
             except GglibError:
                 # The next look, or the request that needs the catalog, will tell.
                 continue
+            if self._revision != seen and on_change is not None:
+                seen = self._revision
+                await on_change(tuple(self._models.values()))
 
     async def _declare(self, item: Declaration) -> Model:
         try:

@@ -5,14 +5,14 @@ Which of them are there is decided in ``gglib.services.routing`` alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
 import anyio
 
 from gglib.domain.events import CallbackFailed, ServerEvicted, ServerUnhealthy, WarmUpFailed
-from gglib.errors import GglibError, NotRunning
+from gglib.errors import GglibError, NotRunning, ShuttingDown
 from gglib.ports.clock import Clock
 from gglib.ports.event_sink import EventSink
 from gglib.services.memory_ledger import MemoryLedger
@@ -31,7 +31,7 @@ _LOOK_INTERVAL_S = 10.0
 _CHECK_TIMEOUT_S = 10.0
 
 #: Is told the model, the device that had most of it, and why: ``swap``, ``unload``, ``drain``,
-#: ``expired``, ``unhealthy``, ``shutdown`` or ``died``.
+#: ``changed``, ``expired``, ``unhealthy``, ``shutdown`` or ``died``.
 EvictionCallback = Callable[[str, str, str], Any]
 
 
@@ -92,37 +92,54 @@ class Pool:
         """
         names = tuple(names)
         if not names and count:
-            known = {model.id: model.name for model in await models.list()}
+            known: dict[int, str] = {}
+            with suppress(GglibError):  # whoever needs the catalog will tell
+                known = {model.id: model.name for model in await models.list()}
             used = [known[each] for each in self._ledger.most_used() if each in known]
             names = tuple(used[:count])
         for name in names:
             try:
                 await self._router.load((await models.resolve(name)).model)
+            except ShuttingDown:
+                return
             except GglibError as error:
                 now = self._clock.now()
                 self._events.emit(WarmUpFailed(at=now, model_name=name, reason=str(error)))
 
     async def keep(self) -> None:
         """Look after the servers, for ever."""
+        async with anyio.create_task_group() as rounds:
+            # Apart: a driver that hangs keeps nobody from seeing that a server does.
+            rounds.start_soon(self._every_round, self._observe_all)
+            if self._health_check_interval_s is not None:
+                rounds.start_soon(self._every_round, self._check_all)
+
+    async def _every_round(self, work: Callable[[], Awaitable[None]]) -> None:
         while True:
             await self._clock.sleep(self._health_check_interval_s or _LOOK_INTERVAL_S)
-            await self.look()
+            await work()
 
-    async def look(self) -> None:
-        """Look after every ready server, once."""
-        ready = [
-            (view.server, view.in_flight)
+    def _ready(self) -> list[tuple[RunningServer, bool]]:
+        """Return the ready servers, and whether each has something in flight."""
+        return [
+            (view.server, view.in_flight > 0)
             for view in self._router.residents()
             if view.phase is ResidentPhase.READY and view.server is not None
         ]
+
+    async def _check_all(self) -> None:
+        ready = self._ready()
         present = {server.server_id for server, _ in ready}
         self._strikes = {key: value for key, value in self._strikes.items() if key in present}
         async with anyio.create_task_group() as checks:
-            for server, in_flight in ready:
-                checks.start_soon(self._observe, server)
-                if self._health_check_interval_s is not None:
-                    checks.start_soon(self._check, server, in_flight > 0)
-        await self._measure()
+            for server, busy in ready:
+                checks.start_soon(self._check, server, busy)
+
+    async def _observe_all(self) -> None:
+        async with anyio.create_task_group() as looks:
+            for server, _ in self._ready():
+                looks.start_soon(self._observe, server)
+        await self.measure()
 
     async def _check(self, server: RunningServer, busy: bool) -> None:
         """Ask a server how it is; who does not answer three times is ended."""
@@ -183,19 +200,29 @@ class Pool:
             if await self._ledger.observe(server):
                 await self._router.learn(server.model)
 
-    async def _measure(self) -> None:
-        """Set the budgets anew, if nothing starts or stops: then it is known who has what."""
-        if not self._router.is_steady:
+    async def measure(self, *, afresh: bool = False) -> None:
+        """Set the budgets anew, if nothing starts or stops: then it is known who has what.
+
+        ``afresh``: servers were taken over that had their memory before the budgets were made.
+        """
+        servers = self._steady_servers()
+        if servers is None:
             return
         before = self.budgets
-        servers = [view.server for view in self._router.residents() if view.server is not None]
-        try:
-            await self._ledger.measure(servers)
-        except GglibError:
-            # The catalog or the registry cannot be read: what was measured last holds.
-            return
+        # Where the catalog, the registry or a stranger's process table cannot be read, what
+        # was measured last holds.
+        with suppress(Exception):
+            await self._ledger.measure(
+                servers, holds=lambda: self._steady_servers() == servers, afresh=afresh
+            )
         if self.budgets != before:
-            self._router.reconsider()
+            await self._router.reconsider()
+
+    def _steady_servers(self) -> list[RunningServer] | None:
+        """Return all servers; ``None`` if one starts or stops."""
+        if not self._router.is_steady:
+            return None
+        return [view.server for view in self._router.residents() if view.server is not None]
 
     def _evicted(self, eviction: Eviction) -> None:
         now = self._clock.now()

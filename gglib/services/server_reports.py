@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gglib.domain.events import (
+    ContextReduced,
     ServerAdopted,
     ServerFailed,
     ServerReady,
@@ -10,6 +11,7 @@ from gglib.domain.events import (
     ServerStopped,
 )
 from gglib.domain.handle import ProcessHandle
+from gglib.domain.model import Model
 from gglib.domain.ownership import ServerRecord
 from gglib.ports.clock import Clock
 from gglib.ports.event_sink import EventSink
@@ -25,6 +27,17 @@ class ServerReports:
     def __init__(self, *, clock: Clock, events: EventSink) -> None:
         self._clock = clock
         self._events = events
+
+    def context_reduced(self, model: Model, context_size: int) -> None:
+        """Tell that it is started with less context than its model has, for want of memory."""
+        self._events.emit(
+            ContextReduced(
+                at=self._clock.now(),
+                model_name=model.name,
+                context_size=context_size,
+                full_context_size=model.facts.context_length,
+            )
+        )
 
     def started(self, record: ServerRecord, handle: ProcessHandle) -> None:
         """Tell that its process exists."""

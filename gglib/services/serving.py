@@ -127,11 +127,13 @@ class ServingService:
         *,
         overrides: Mapping[str, Any] = _NO_OVERRIDES,
         engine: str | None = None,
+        context_size: int | None = None,
     ) -> RunningServer:
         """Start a server of ``model`` and return when it is ready.
 
-        ``overrides`` change the model's own settings. A failure, or a cancellation at any
-        point, leaves no process and no row.
+        ``overrides`` change the model's own settings. ``context_size`` is what there is room for,
+        in tokens: it counts where nothing says another, if the engine takes one. A failure, or a
+        cancellation at any point, leaves no process and no row.
 
         Raises:
             EngineNotFound, EngineCannot: nothing here can serve it, or serve it so.
@@ -144,6 +146,10 @@ class ServingService:
         """
         chosen = await choose_engine(self._engines, model, engine, self._default_engine)
         config = config_for(model, overrides, chosen.name)
+        reduced = config.context_size is None and chosen.capabilities.context_size
+        if context_size is not None and reduced:
+            config = attrs.evolve(config, context_size=context_size)
+            self._reports.context_reduced(model, context_size)
         runner_name = model.defaults.runner or self._default_runner
         runner = self._runners[runner_name]
         for path in model.paths:
@@ -166,7 +172,11 @@ class ServingService:
         handle = record.handle
         assert handle is not None
         by_hand = record.owner.kind is OwnerKind.STANDALONE
-        if not by_hand and config_for(model, {}, record.engine) != record.config:
+        wish = config_for(model, {}, record.engine)
+        if wish.context_size is None:
+            # What there was room for then.
+            wish = attrs.evolve(wish, context_size=record.config.context_size)
+        if not by_hand and wish != record.config:
             await self.stop_record(record)
             return None
         await self._runners[record.runner].adopt(handle)

@@ -29,7 +29,12 @@ class MockEngine(Engine):
     def capabilities(self) -> EngineCapabilities:
         """See ``Engine``."""
         return EngineCapabilities(
-            slots=True, lora=True, embeddings=True, metrics=True, answers_while_busy=True
+            slots=True,
+            lora=True,
+            embeddings=True,
+            metrics=True,
+            context_size=True,
+            answers_while_busy=True,
         )
 
     async def probe(self) -> EngineProbe:

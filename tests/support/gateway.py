@@ -58,7 +58,7 @@ class FakeServing:
         self.start_asked = anyio.Event()
         self.failure: GglibError | None = None
 
-    async def start(self, model: Model) -> RunningServer:
+    async def start(self, model: Model, *, context_size: int | None = None) -> RunningServer:
         self.starts.append(model.name)
         self.start_asked.set()
         if self.hold is not None:

@@ -13,6 +13,7 @@ from gglib.logs import SilentSink
 from gglib.ports.clock import Clock
 from gglib.ports.context import RunnerSet
 from gglib.ports.device_inventory import DeviceInventory
+from gglib.ports.event_sink import EventSink
 from gglib.ports.model_catalog import ModelCatalog
 from gglib.ports.process_runner import ProcessRunner
 from gglib.ports.process_table import ProcessTable
@@ -96,6 +97,7 @@ def paper_ledger(
     runners: dict[str, ProcessRunner] | None = None,
     clock: Clock | None = None,
     limits: dict[str, int] | None = None,
+    events: EventSink | None = None,
 ) -> MemoryLedger:
     """Return a ledger of a machine with 64 GiB and nothing on it, unless something else is said."""
     catalog = catalog or MemoryModelCatalog()
@@ -111,5 +113,6 @@ def paper_ledger(
         runners=RunnerSet(runners or {}),
         default_runner="local",
         clock=clock,
+        events=events or SilentSink(),
         limits=limits or {},
     )

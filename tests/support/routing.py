@@ -145,6 +145,11 @@ class Desk:
         """Have an administrator drain a model."""
         self._do(self.scheduler.drain(model.model_id, self.now))
 
+    def change(self, model: ModelTerms) -> None:
+        """Have the model's definition change, while it has servers."""
+        for server in self.servers(model):
+            self._do(self.scheduler.model_changed(server, self.now))
+
     def pin(self, model: ModelTerms, pinned: bool = True) -> None:
         """Have an administrator pin a model."""
         self.models[model.model_id] = model

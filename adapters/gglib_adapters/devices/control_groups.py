@@ -17,6 +17,10 @@ __all__ = ["GroupLimit", "group_limits", "read_text"]
 #: What version 1 says for "no limit" is the largest page-aligned number.
 _NO_LIMIT = 1 << 62
 
+#: What the kernel gives back when a group reaches its limit: pages that files back. Those in use
+#: count too, as in MemAvailable: a model's weights stay there after its server has ended.
+_RECLAIMABLE = ("inactive_file", "active_file")
+
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 
 
@@ -119,7 +123,7 @@ def _read_unified(folder: Path, name: str) -> GroupLimit | None:
     known = [limit for limit in limits if limit is not None]
     if not known:
         return None
-    used = _used(folder / "memory.current", folder / "memory.stat", "inactive_file")
+    used = _used(folder / "memory.current", folder / "memory.stat")
     return GroupLimit(group=name, limit_bytes=min(known), used_bytes=used)
 
 
@@ -127,16 +131,17 @@ def _read_version_1(folder: Path, name: str) -> GroupLimit | None:
     limit = _number(folder / "memory.limit_in_bytes")
     if limit is None:
         return None
-    used = _used(folder / "memory.usage_in_bytes", folder / "memory.stat", "total_inactive_file")
+    used = _used(folder / "memory.usage_in_bytes", folder / "memory.stat", "total_")
     return GroupLimit(group=name, limit_bytes=limit, used_bytes=used)
 
 
-def _used(current: Path, statistics: Path, reclaimable: str) -> int:
-    """Return the working set: what is used, without file pages that nobody has used lately."""
+def _used(current: Path, statistics: Path, prefix: str = "") -> int:
+    """Return what is used, without what the kernel would give back."""
     used = _number(current) or 0
+    reclaimable = [prefix + name for name in _RECLAIMABLE]
     for line in read_text(statistics).splitlines():
         key, _, value = line.partition(" ")
-        if key == reclaimable and value.isdecimal():
+        if key in reclaimable and value.isdecimal():
             used -= int(value)
     return max(0, used)
 

@@ -53,7 +53,12 @@ class EmbeddedEngine(Engine):
     def capabilities(self) -> EngineCapabilities:
         """What its servers can do."""
         return EngineCapabilities(
-            slots=True, lora=True, embeddings=True, metrics=True, answers_while_busy=True
+            slots=True,
+            lora=True,
+            embeddings=True,
+            metrics=True,
+            context_size=True,
+            answers_while_busy=True,
         )
 
     @property

@@ -62,13 +62,19 @@ class LlamaServerEngine(Engine):
         """What its servers can do: everything, until the probed binary knows less."""
         if self._binary is None:
             return EngineCapabilities(
-                slots=True, lora=True, embeddings=True, metrics=True, answers_while_busy=True
+                slots=True,
+                lora=True,
+                embeddings=True,
+                metrics=True,
+                context_size=True,
+                answers_while_busy=True,
             )
         return EngineCapabilities(
             slots="--slot-save-path" in self._flags,
             lora="--lora-scaled" in self._flags,
             embeddings=self._flags.first("--embeddings", "--embedding") is not None,
             metrics="--metrics" in self._flags,
+            context_size="--ctx-size" in self._flags,
             answers_while_busy=True,
         )
 

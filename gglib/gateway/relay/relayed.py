@@ -36,6 +36,7 @@ _WHY_CUT = {
     Closing.SWAP: "its answer took longer than max_drain_s, and another model needs its place",
     Closing.UNLOAD: "it was unloaded by force",
     Closing.DRAIN: "it was unloaded, and its answer took longer than max_drain_s",
+    Closing.CHANGED: "its model has changed, and its answer took longer than max_drain_s",
     Closing.EXPIRED: "it was unloaded",
     Closing.UNHEALTHY: "it no longer answered health checks, and is started anew",
     Closing.SHUTDOWN: "the gateway ends",

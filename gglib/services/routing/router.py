@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from copy import copy
+from functools import partial
 from itertools import count
 
 import anyio
@@ -15,7 +16,8 @@ from anyio.abc import TaskGroup
 from gglib.domain.model import Model
 from gglib.errors import GglibError, StartFailed
 from gglib.ports.clock import Clock
-from gglib.services.memory_ledger import MemoryLedger
+from gglib.services.intent import is_served_alike
+from gglib.services.memory_ledger import MemoryLedger, Placement
 from gglib.services.routing.explain import Explanation, explain
 from gglib.services.routing.out_of_memory import ran_out_of_memory
 from gglib.services.routing.planners import CountPlanner, Planner
@@ -70,8 +72,12 @@ class _Slot:
 
     number: int
     model: Model
-    scope: anyio.CancelScope
+    context_size: int | None
+    """What its terms say."""
     server: RunningServer | None = None
+    #: Only the router calls off what it holds: whoever cancels the router has it closed, and
+    #: that waits for every server's end.
+    scope: anyio.CancelScope = attrs.Factory(partial(anyio.CancelScope, shield=True))
     stop_asked: bool = False
     announced: bool = False
     requests: int = 0
@@ -191,7 +197,7 @@ class Router:
         When it has, the next lease is on another one.
         """
         with anyio.move_on_after(_DEATH_NOTICE_S):
-            await self._serving.wait_gone(server)
+            await self._wait_gone(server)
             self._note_death(server)
             return True
         return False
@@ -270,12 +276,17 @@ class Router:
         Returns whether it is: not if its model has as many as it may, or the router shuts down.
         """
         terms = await self._terms(server.model)
+        size = server.record.config.context_size
+        if self._ledger is not None and not server.model.defaults.server.get("context_size"):
+            memory = await self._ledger.needs(server.model, size)
+            terms = attrs.evolve(terms, memory=memory, context_size=size)
+            self._known[server.model.id] = (server.model, terms)
         now = self._clock.monotonic()
         taken = self._scheduler.take_over(terms, now, slots=server.slots_total)
         if taken is None:
             return False
         number, actions = taken
-        slot = _Slot(number, server.model, anyio.CancelScope(), server)
+        slot = _Slot(number, server.model, terms.context_size, server)
         self._slots[number] = slot
         self._tasks.start_soon(self._watch, slot)
         self._carry_out(actions)
@@ -317,11 +328,32 @@ class Router:
     async def learn(self, model: Model) -> None:
         """Take note that the model was seen to need more than was thought."""
         self._stale.add(model.id)
-        terms = await self._terms(model)
-        self._carry_out(self._scheduler.learn(terms, self._clock.monotonic()))
+        self._scheduler.learn(await self._terms(model))
+        self._carry_out(self._scheduler.reconsider(self._clock.monotonic()))
 
-    def reconsider(self) -> None:
+    async def take_note(self, models: Sequence[Model]) -> None:
+        """Take note of what models there are: those whose model has changed, or is gone, go.
+
+        A model that is served otherwise now is started anew when it is wanted; until then its
+        servers end what they have. One that was started by hand stays as its starter wanted it.
+        """
+        now = {model.id: model for model in models}
+        for slot in list(self._slots.values()):
+            model = now.get(slot.model.id)
+            if model is None:
+                self._let_go_changed(slot)
+            elif self._known[model.id][0] != model:
+                with suppress(GglibError):  # a file beside it is gone: who asks for it is told
+                    await self._terms(model)
+
+    async def reconsider(self) -> None:
         """Look anew who can start: there is more memory, or less."""
+        self._stale.update(self._known)
+        wanted = {slot.model.id for slot in self._slots.values()}
+        wanted.update(waiter.model_id for waiter in self._scheduler.queue())
+        for model_id in wanted:
+            with suppress(GglibError):  # a file beside it is gone: who asks for it is told
+                self._scheduler.learn(await self._terms(self._known[model_id][0]))
         self._carry_out(self._scheduler.reconsider(self._clock.monotonic()))
 
     def on_server_gone(self, callback: Callable[[RunningServer, Closing | None], None]) -> None:
@@ -419,10 +451,37 @@ class Router:
                 self._known[model.id] = (model, known[1])
                 return known[1]
         self._stale.discard(model.id)
-        memory = {} if self._ledger is None else await self._ledger.needs(model)
-        terms = terms_of(model, ttl_s=self._ttl_s, memory=memory)
+        try:
+            placement = await self._place(model)
+        except BaseException:
+            self._stale.add(model.id)
+            raise
+        terms = terms_of(
+            model,
+            ttl_s=self._ttl_s,
+            memory=placement.memory,
+            context_size=placement.context_size,
+        )
         self._known[model.id] = (model, terms)
+        for slot in self._slots_of(model):
+            if not is_served_alike(slot.model, model):
+                self._let_go_changed(slot)
         return terms
+
+    async def _place(self, model: Model) -> Placement:
+        if self._ledger is None:
+            return Placement()
+        for slot in self._slots_of(model):
+            if is_served_alike(slot.model, model):
+                # What it has stays as it is; and so a further one will be.
+                size = slot.context_size
+                return Placement(memory=await self._ledger.needs(model, size), context_size=size)
+        return await self._ledger.place(model)
+
+    def _let_go_changed(self, slot: _Slot) -> None:
+        if slot.server is None or not slot.server.by_hand:
+            now = self._clock.monotonic()
+            self._carry_out(self._scheduler.model_changed(slot.number, now))
 
     def _slots_of(self, model: Model) -> list[_Slot]:
         return [slot for slot in self._slots.values() if slot.model.id == model.id]
@@ -439,7 +498,8 @@ class Router:
                 case Reject(ticket=ticket, error=error):
                     self._settle(ticket, error)
                 case Start(server=number, model_id=model_id):
-                    slot = _Slot(number, self._known[model_id][0], anyio.CancelScope())
+                    model, terms = self._known[model_id]
+                    slot = _Slot(number, model, terms.context_size)
                     self._slots[number] = slot
                     self._tasks.start_soon(self._run, slot)
                 case Stop(server=number, cut=cut):
@@ -470,7 +530,7 @@ class Router:
         error: GglibError | None = None
         with slot.scope:
             try:
-                slot.server = await self._serving.start(slot.model)
+                slot.server = await self._serving.start(slot.model, context_size=slot.context_size)
             except GglibError as failure:
                 error = failure
             except Exception as failure:  # an adapter's bug must not take the gateway down
@@ -485,29 +545,37 @@ class Router:
                         slots=slot.server.slots_total,
                     )
                 )
-                if self._ledger is not None:
-                    with suppress(Exception):  # a stranger's process table may raise anything
-                        await self._ledger.observe(slot.server)
-                await self._serving.wait_gone(slot.server)
+                await self._observe(slot.server)
+                await self._wait_gone(slot.server)
         await self._end(slot, error)
 
     async def _watch(self, slot: _Slot) -> None:
         """Own a server that was taken over, to its end."""
         assert slot.server is not None
         with slot.scope:
-            await self._serving.wait_gone(slot.server)
+            await self._wait_gone(slot.server)
         await self._end(slot, None)
+
+    async def _wait_gone(self, server: RunningServer) -> None:
+        # A stranger's runner that cannot tell of its server any more cannot look after it.
+        with suppress(Exception):
+            await self._serving.wait_gone(server)
+
+    async def _observe(self, server: RunningServer) -> None:
+        if self._ledger is not None:
+            with suppress(Exception):  # a stranger's process table may raise anything
+                await self._ledger.observe(server)
 
     async def _end(self, slot: _Slot, error: GglibError | None) -> None:
         self._announce_gone(slot)
         server = slot.server
         if server is not None:
             with anyio.CancelScope(shield=True):
+                if slot.stop_asked:
+                    await self._observe(server)
                 # One that survives SIGKILL keeps its row in the registry, and doctor shows it.
                 # Whatever a stranger's runner raises, the others are seen to.
                 with suppress(Exception):
-                    if slot.stop_asked and self._ledger is not None:
-                        await self._ledger.observe(server)
                     if self._closing:
                         await self._serving.let_go(server)
                     else:
@@ -540,8 +608,8 @@ class Router:
         """Learn from a server that was ready, and tell that it is gone."""
         if self._ledger is not None:
             self._stale.add(server.model.id)
-            with anyio.CancelScope(shield=True), suppress(GglibError):
-                # Where it cannot be written, later estimates know less.
+            with anyio.CancelScope(shield=True), suppress(Exception):
+                # Where it cannot be written, or by a stranger's catalog, estimates know less.
                 await self._ledger.remember(server, slot.requests)
         memory = self._known[server.model.id][1].memory
         eviction = Eviction(

@@ -386,10 +386,24 @@ class Scheduler:
         self._places.advance(now)
         return self._taken()
 
-    def learn(self, terms: ModelTerms, now: float) -> list[Action]:
-        """Take note that what is known of a model has changed; who waits may fit now, or not."""
+    def model_changed(self, server: int, now: float) -> list[Action]:
+        """Let one server go whose model has changed: it serves who waits now, the next the rest."""
+        resident = self._books.residents.get(server)
+        if resident is None or resident.closing not in (None, Closing.SWAP):
+            return []
+        resident.model.note(now, NoteKind.CHANGED)
+        if resident.phase is ResidentPhase.READY:
+            resident.gate = next(self._arrivals)
+            self._books.close(resident, Closing.CHANGED, now)
+            self._books.serve(resident.model, now)
+        else:
+            self._books.stop(resident, now)
+        self._places.advance(now)
+        return self._taken()
+
+    def learn(self, terms: ModelTerms) -> None:
+        """Take note that what is known of a model has changed: ``reconsider`` when all is told."""
         self._known(terms)
-        return self.reconsider(now)
 
     def reconsider(self, now: float) -> list[Action]:
         """Look anew who can start: what the planner goes by has changed."""

@@ -42,6 +42,8 @@ class Closing(StrEnum):
     UNLOAD = "unload"
     DRAIN = "drain"
     """As unload, but whoever waited already is served first."""
+    CHANGED = "changed"
+    """Its model is another one now, or none. As drain, but nobody asked for it."""
     EXPIRED = "expired"
     """Nobody used it for as long as it may idle."""
     UNHEALTHY = "unhealthy"
@@ -57,6 +59,7 @@ class NoteKind(StrEnum):
     TAKEN_OVER = "taken_over"
     EVICTED = "evicted"
     UNLOADED = "unloaded"
+    CHANGED = "changed"
     EXPIRED = "expired"
     CALLED_OFF = "called_off"
     FAILED = "failed"
@@ -146,7 +149,7 @@ class Resident:
         """Return who is next of those that it still serves, room or not."""
         if self.closing is None:
             return self.model.line.head()
-        if self.closing is Closing.DRAIN:
+        if self.closing in (Closing.DRAIN, Closing.CHANGED):
             return self.model.line.head_up_to(self.gate)
         return None
 

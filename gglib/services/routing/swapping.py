@@ -144,7 +144,9 @@ class Swapping:
     def _start(self, model: ModelState, now: float) -> None:
         self._forget_plans()
         resident = self._books.enter(model, now)
-        model.note(now, NoteKind.STARTED)
+        size = model.terms.context_size
+        with_less = None if size is None else f"a context of {size} tokens, as memory allows"
+        model.note(now, NoteKind.STARTED, with_less)
         if model.lost is not None:
             self._books.tally.restarts[model.terms.name, model.lost] += 1
             model.lost = None

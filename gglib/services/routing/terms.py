@@ -34,6 +34,9 @@ class ModelTerms:
     size_bytes: int = 0
     memory: Mapping[str, int] = attrs.field(default=_NOTHING, hash=False)
     """What a server of it needs, by device."""
+    context_size: int | None = None
+    """Tokens of context that a server is started with, for what it needs to be ``memory``;
+    ``None``: as the model says."""
     replicas: int = 1
     """The most servers of it at once."""
 
@@ -64,11 +67,16 @@ class Policy:
 
 
 def terms_of(
-    model: Model, *, ttl_s: float | None = None, memory: Mapping[str, int] = _NOTHING
+    model: Model,
+    *,
+    ttl_s: float | None = None,
+    memory: Mapping[str, int] = _NOTHING,
+    context_size: int | None = None,
 ) -> ModelTerms:
     """Return what the scheduler must know of ``model``.
 
-    ``ttl_s`` is the one of all models; ``memory`` what a server of it needs, by device.
+    ``ttl_s`` is the one of all models; ``memory`` what a server of it needs, by device, if it
+    is started with ``context_size``.
     """
     wish = model.defaults
     own_ttl_s = ttl_s if wish.ttl_s is None or wish.ttl_s == _GLOBAL_TTL else wish.ttl_s
@@ -81,5 +89,6 @@ def terms_of(
         priority=wish.priority,
         size_bytes=model.size_bytes,
         memory=memory,
+        context_size=context_size,
         replicas=wish.replicas,
     )

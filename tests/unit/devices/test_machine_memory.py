@@ -64,11 +64,11 @@ def test_machine_without_proc_has_what_psutil_says(tmp_path: Path) -> None:
 
 
 def test_group_limit_is_the_total_and_what_is_left_of_it_free(tmp_path: Path) -> None:
-    """File pages that nobody has used lately are given back, so they are free."""
+    """Pages of files are given back, so they are free; a model's too, that was read twice."""
     group = {
         "memory.max": 4 * GIB,
         "memory.current": 3 * GIB,
-        "memory.stat": f"anon 1\ninactive_file {GIB}",
+        "memory.stat": f"anon 1\ninactive_file {GIB // 2}\nactive_file {GIB // 2}",
     }
     unified(machine(tmp_path), "/box", {"/box": group})
     assert sizes(tmp_path) == (4 * GIB, 2 * GIB)
@@ -128,7 +128,9 @@ def test_version_1_limits_count_and_its_none_does_not(tmp_path: Path) -> None:
             f"{memory}/memory.limit_in_bytes": NEVER,
             f"{memory}/a/memory.limit_in_bytes": 2 * GIB,
             f"{memory}/a/memory.usage_in_bytes": GIB,
-            f"{memory}/a/memory.stat": f"total_inactive_file {GIB // 2}",
+            f"{memory}/a/memory.stat": (
+                f"total_inactive_file {GIB // 4}\ntotal_active_file {GIB // 4}"
+            ),
             f"{memory}/a/b/memory.limit_in_bytes": NEVER,
         },
     )

@@ -85,7 +85,29 @@ def fit(devices: DeviceSurvey, **values: Any) -> MemoryFit:
         (
             survey(7.6),
             {},
+            "7.6 GiB of 7.6 free, 33/33 layers, ctx 22528 of 131072",
+        ),
+        (
+            survey(7.6),
+            {"context_size": 131072},
             "does not fit: 20.9 GiB of 7.6 free, 33/33 layers, ctx 131072; ctx 22784 would",
+        ),
+        (
+            survey(30, 8),
+            {},
+            "7.9 GiB of 8.0 free on cuda0, 0.4 GiB of 30.0 free on cpu, "
+            "33/33 layers on GPU, ctx 24576 of 131072",
+        ),
+        (
+            survey(30, 4),
+            {},
+            "3.7 GiB of 4.0 free on cuda0, 18.0 GiB of 30.0 free on cpu, "
+            "5/33 layers on GPU, ctx 131072",
+        ),
+        (
+            survey(4),
+            {},
+            "does not fit: 5.3 GiB of 4.0 free, 33/33 layers, ctx 4096 of 131072",
         ),
         (
             survey(1),

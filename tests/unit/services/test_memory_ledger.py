@@ -9,13 +9,15 @@ import attrs
 import pytest
 from support.ledgers import PaperDevices, PaperProcesses, paper_ledger, running
 
-from gglib.domain.device import Device
+from gglib.domain.device import Device, DeviceSurvey
+from gglib.domain.events import AdapterFailed
 from gglib.domain.memory_observed import MemoryObservation
-from gglib.domain.model import Model, ModelDefaults
+from gglib.domain.model import Model, ModelDefaults, ModelFacts
 from gglib.domain.model_run import ModelRun
 from gglib.errors import ConfigurationError
 from gglib.services.memory_ledger import MemoryLedger
 from gglib.testing import MockRunner
+from gglib.testing.contexts import RecordingSink
 from gglib.testing.mock_parts import MockModelSource
 from gglib_adapters.catalog.memory import MemoryModelCatalog, MemoryServerRegistry
 
@@ -215,3 +217,108 @@ async def test_most_used_models_are_known_from_their_runs() -> None:
             await catalog.add_run(kept.id, ModelRun(ended_at=1, requests=count, memory=seen))
     ledger = await opened(cpu(GIB, GIB), catalog=catalog)
     assert ledger.most_used() == [ids[1], ids[0]]
+
+
+class BrokenDevices(PaperDevices):
+    """A stranger's inventory that has a bug while it is told to."""
+
+    broken = True
+
+    async def survey(self) -> DeviceSurvey:
+        """Return what there is, or raise."""
+        if self.broken:
+            raise ZeroDivisionError("oops")
+        return await super().survey()
+
+
+async def test_devices_that_cannot_be_read_limit_nothing_and_are_told_of_once() -> None:
+    """Budgets stay as they were; from the start, there are none."""
+    devices, events = BrokenDevices(cpu(20 * GIB, 10 * GIB)), RecordingSink()
+    ledger = paper_ledger(devices=devices, events=events)
+    await ledger.open()
+    assert ledger.budgets == {}
+    assert await ledger.needs(model()) == {}
+    devices.broken = False
+    await ledger.measure([])
+    assert ledger.budgets == {"cpu": 10 * GIB}
+    devices.broken = True
+    await ledger.measure([])
+    await ledger.measure([])
+    assert ledger.budgets == {"cpu": 10 * GIB}
+    assert [event.reason for event in events.events if isinstance(event, AdapterFailed)] == [
+        "ZeroDivisionError: oops",
+        "ZeroDivisionError: oops",
+    ]
+
+
+async def test_measurement_that_something_came_into_changes_nothing() -> None:
+    """What has begun to start or stop meanwhile has an unknown part of what is not free."""
+    devices = PaperDevices(cpu(20 * GIB, 10 * GIB))
+    ledger = paper_ledger(devices=devices)
+    await ledger.open()
+    devices.found = [cpu(20 * GIB, 3 * GIB)]
+    await ledger.measure([], holds=lambda: False)
+    assert ledger.budgets == {"cpu": 10 * GIB}
+
+
+async def test_servers_that_were_taken_over_count_in_budgets_as_ours() -> None:
+    """What they have was somebody's when the budgets were first made."""
+    kept = await (catalog := MemoryModelCatalog()).add(model(size_bytes=10 * GIB))
+    processes = PaperProcesses({9: (10 * GIB, 9 * GIB)})
+    server = running(kept, pid=9, node=processes.node)
+    ledger = paper_ledger(
+        devices=PaperDevices(cpu(64 * GIB, 40 * GIB), gpu(0, 24 * GIB, 13 * GIB)),
+        processes=processes,
+        catalog=catalog,
+        registry=MemoryServerRegistry(server.record),
+        runners={"local": MockRunner()},
+    )
+    await ledger.open()
+    assert ledger.budgets["cuda0"] == 13 * GIB
+    await ledger.measure([server], afresh=True)
+    need = await ledger.needs(kept)
+    assert need["cuda0"] > 10 * GIB
+    assert ledger.budgets == {"cpu": 49 * GIB, "cuda0": 13 * GIB + need["cuda0"]}
+
+
+LARGE = ModelFacts(
+    architecture="llama",
+    layers=32,
+    heads=32,
+    kv_heads=8,
+    embedding_size=4096,
+    feed_forward_size=14336,
+    vocabulary_size=128256,
+    context_length=131072,
+)
+
+
+async def test_context_that_nobody_chose_is_as_large_as_there_is_room() -> None:
+    """A model whose own context takes more than the machine has is served with less."""
+    eight = Model(id=1, name="m", paths=("/m",), size_bytes=4 * GIB, facts=LARGE)
+    ledger = await opened(cpu(16 * GIB, 12 * GIB))
+    placement = await ledger.place(eight)
+    assert placement.context_size is not None
+    assert placement.context_size % 1024 == 0
+    assert placement.context_size > 32768
+    assert 11 * GIB < placement.memory["cpu"] <= 12 * GIB
+    assert await ledger.needs(eight, placement.context_size) == placement.memory
+    chosen = attrs.evolve(eight, defaults=ModelDefaults(server={"context_size": 131072}))
+    assert (await ledger.place(chosen)).context_size is None
+    assert (await ledger.place(chosen)).memory["cpu"] > 12 * GIB
+    roomy = await opened(cpu(64 * GIB, 64 * GIB))
+    assert (await roomy.place(eight)).context_size is None
+
+
+async def test_model_is_not_refused_for_what_its_servers_kept_beyond_need() -> None:
+    """llama.cpp keeps up to 8 GiB of earlier prompts; without that the model fits."""
+    processes = PaperProcesses({7: (14 * GIB, 10 * GIB)})
+    ledger = await opened(
+        cpu(16 * GIB, 12 * GIB), processes=processes, runners={"local": MockRunner()}
+    )
+    kept = model(size_bytes=5 * GIB)
+    server = running(kept, pid=7, node=processes.node)
+    assert (await ledger.place(kept)).memory["cpu"] < 6 * GIB
+    assert await ledger.observe(server)
+    await ledger.remember(server, 1)
+    assert (await ledger.place(kept)).memory == {"cpu": ledger.budgets["cpu"]}

@@ -9,7 +9,7 @@ import pytest
 from gglib.domain.device import Device, DeviceSurvey
 from gglib.domain.model import Model, ModelDefaults
 from gglib.errors import InvalidValue, ModelFileMissing
-from gglib.services.memory import fit_model
+from gglib.services.memory import fit_model, within
 
 pytestmark = pytest.mark.anyio
 MIB = 2**20
@@ -47,3 +47,13 @@ async def test_overrides_win_over_the_models_settings() -> None:
     assert found.estimate.context_size == 512
     with pytest.raises(InvalidValue, match="context_sizes"):
         await fit_model(model(), SURVEY, {"context_sizes": 512})
+
+
+def test_budget_that_a_person_has_set_is_all_there_is() -> None:
+    """Even if more is free; less than that stays less."""
+    devices = [
+        Device(name=name, kind=name[:4].rstrip("0"), total_bytes=10, free_bytes=free)
+        for name, free in (("cpu", 8), ("cuda0", 3), ("cuda1", 7))
+    ]
+    found = within(DeviceSurvey(devices=devices), {"cpu": 5, "cuda0": 5})
+    assert [each.free_bytes for each in found.devices] == [5, 3, 7]

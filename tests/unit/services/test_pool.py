@@ -12,8 +12,15 @@ import attrs
 import pytest
 
 from gglib.bootstrap import Composition, compose
-from gglib.domain.events import CallbackFailed, ServerEvicted, ServerUnhealthy, WarmUpFailed
-from gglib.domain.model import Model, ModelDefaults
+from gglib.domain.device import Device, DeviceSurvey
+from gglib.domain.events import (
+    CallbackFailed,
+    ContextReduced,
+    ServerEvicted,
+    ServerUnhealthy,
+    WarmUpFailed,
+)
+from gglib.domain.model import Model, ModelDefaults, ModelFacts
 from gglib.domain.ownership import OwnerKind
 from gglib.errors import DoesNotFit, StartFailed
 from gglib.services.pool import Pool
@@ -313,3 +320,105 @@ async def test_who_waits_for_memory_starts_when_there_is_more(tmp_path: Path) ->
             devices.total_bytes = 64 * GIB
         assert waited[0] < 15
         held.release()
+
+
+async def test_driver_that_hangs_keeps_nobody_from_seeing_that_a_server_does(
+    tmp_path: Path,
+) -> None:
+    """Memory and health are looked at apart."""
+    async with house(tmp_path, keep=False, health_check_interval_s=10) as home:
+        a = await home.add("a")
+        home.runner.script("a", MockScript(unhealthy=((5.0, 1e9),)))
+        (await home.router.acquire(a)).release()
+
+        async def survey() -> DeviceSurvey:
+            await anyio.sleep_forever()
+            raise AssertionError("not reached")
+
+        devices = await home.parts.devices()
+        devices.survey = survey  # type: ignore[method-assign]
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(home.pool.keep)
+            await home.clock.sleep(35)
+            assert [event.model_name for event in home.of(ServerUnhealthy)] == ["a"]
+            tasks.cancel_scope.cancel()
+
+
+async def test_who_waits_is_held_to_what_it_needs_of_the_memory_there_is_now(
+    tmp_path: Path,
+) -> None:
+    """A budget that shrank is no reason to refuse what was to have more layers on the GPU."""
+    async with house(tmp_path, total_bytes=64 * GIB, max_size=1) as home:
+        devices = await home.parts.devices()
+        gpu_bytes = 24 * GIB
+
+        async def survey() -> DeviceSurvey:
+            found = [("cpu", 64 * GIB), ("cuda0", gpu_bytes)]
+            return DeviceSurvey(
+                devices=[
+                    Device(name=name, kind=name.rstrip("0"), total_bytes=size, free_bytes=size)
+                    for name, size in found
+                ]
+            )
+
+        devices.survey = survey  # type: ignore[method-assign]
+        await home.pool.measure()
+        a = await home.add("a", server={"gpu_layers": 0})
+        models = await home.parts.models()
+        catalog = await home.parts.catalog()
+        b = attrs.evolve(await home.add("b"), size_bytes=20 * GIB)
+        await catalog.update(b)
+        b = (await models.resolve("b")).model
+        held = await home.router.acquire(a)
+
+        async def wait() -> None:
+            (await home.router.acquire(b)).release()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(wait)
+            await home.clock.sleep(1)
+            gpu_bytes = 16 * GIB
+            await home.clock.sleep(15)
+            assert [each.model.name for each in home.router.queue()] == ["b"]
+            held.release()
+
+
+async def test_model_with_too_large_a_context_is_started_with_less(tmp_path: Path) -> None:
+    """The engine is told, the event says so, and what runs keeps what it has."""
+    facts = ModelFacts(
+        architecture="llama",
+        layers=32,
+        heads=32,
+        kv_heads=8,
+        embedding_size=4096,
+        feed_forward_size=14336,
+        vocabulary_size=128256,
+        context_length=131072,
+    )
+    async with house(tmp_path, total_bytes=16 * GIB) as home:
+        catalog, models = await home.parts.catalog(), await home.parts.models()
+        added = await home.add("a")
+        await catalog.update(attrs.evolve(added, size_bytes=4 * GIB, facts=facts))
+        a = (await models.resolve("a")).model
+        first = await home.router.acquire(a)
+        size = first.server.record.config.context_size
+        assert size is not None
+        assert 32768 < size < 131072
+        (told,) = home.of(ContextReduced)
+        assert (told.model_name, told.context_size, told.full_context_size) == ("a", size, 131072)
+        (view,) = home.router.residents()
+        assert 14 * GIB < view.memory["cpu"] <= home.pool.budgets["cpu"]
+        devices = await home.parts.devices()
+        assert isinstance(devices, MockDeviceInventory)
+        devices.total_bytes = 12 * GIB
+        await home.clock.sleep(15)
+        (again,) = home.router.residents()
+        assert (again.server, again.closing) == (first.server, None)
+        serving = home.router._serving
+        assert await serving.adopt(first.server.record, a) is not None
+        first.release()
+        assert home.router.unload(a)
+        await home.router.wait_unloaded(a)
+        second = await home.router.acquire(a)
+        assert (second.server.record.config.context_size or 0) < size
+        second.release()

@@ -12,10 +12,13 @@ from support.gateway import FakeServing, model
 from support.upstream import ScriptedUpstream
 
 from gglib.bootstrap import SystemClock
+from gglib.domain.model import Model
 from gglib.errors import BreakerOpen, QueueFull, ShuttingDown, StartFailed, Unloaded
+from gglib.services.memory_ledger import Placement
 from gglib.services.routing.router import Lease, Router, open_router
 from gglib.services.routing.scheduler import ResidentPhase
 from gglib.services.routing.terms import Policy
+from gglib.services.serving import RunningServer
 
 pytestmark = pytest.mark.anyio
 
@@ -246,3 +249,65 @@ async def test_leaving_while_a_start_is_under_way_calls_it_off() -> None:
             await serving.start_asked.wait()
             await router.close()
         assert router.residents() == []
+
+
+async def test_router_that_is_cancelled_stops_its_servers_and_ends() -> None:
+    """As by a time limit around it: what it holds is not cancelled with it."""
+    serving = FakeServing(ScriptedUpstream())
+    with anyio.fail_after(10), anyio.CancelScope() as scope:
+        async with open_router(
+            serving,  # type: ignore[arg-type]
+            clock=SystemClock(),
+        ) as router:
+            async with router.lease(A):
+                scope.cancel()
+                await anyio.sleep_forever()
+    assert serving.stops == ["a"]
+
+
+async def test_runner_that_cannot_wait_for_its_server_harms_nobody_else() -> None:
+    """The server is stopped, and its model started again when it is wanted."""
+    async with routing() as (router, serving):
+
+        async def wait_gone(server: RunningServer) -> int | None:
+            raise ZeroDivisionError("oops")
+
+        serving.wait_gone = wait_gone  # type: ignore[method-assign]
+        async with router.lease(A) as lease:
+            assert await router.is_gone(lease.server)
+        await settle()
+        assert serving.stops == ["a"]
+        del serving.wait_gone
+        async with router.lease(A):
+            assert serving.starts == ["a", "a"]
+
+
+class BrokenLedger:
+    """What a ledger is over a stranger's process table and catalog, both broken."""
+
+    async def place(self, model: Model) -> Placement:
+        return Placement()
+
+    async def observe(self, server: RunningServer) -> bool:
+        raise ZeroDivisionError("oops")
+
+    async def remember(self, server: RunningServer, requests: int) -> None:
+        raise ZeroDivisionError("oops")
+
+
+async def test_server_is_stopped_though_nothing_can_be_learnt_from_it() -> None:
+    """Neither a look at its memory nor what is kept of it is in the way of its end."""
+    serving = FakeServing(ScriptedUpstream())
+    evicted: list[str] = []
+    async with open_router(
+        serving,  # type: ignore[arg-type]
+        clock=SystemClock(),
+        ledger=BrokenLedger(),  # type: ignore[arg-type]
+    ) as router:
+        router.on_evicted(lambda eviction: evicted.append(eviction.reason))
+        with anyio.fail_after(10):
+            for each in (A, B):
+                async with router.lease(each):
+                    pass
+    assert serving.stops == ["a", "b"]
+    assert evicted == ["swap", "shutdown"]

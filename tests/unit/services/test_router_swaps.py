@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import attrs
 import pytest
 
 from gglib.bootstrap import compose
@@ -377,3 +378,53 @@ async def test_load_whose_client_has_left_goes_on_where_loads_are_finished(
                 clients.cancel_scope.cancel()
             await stage.clock.sleep(1)
             assert stage.states == states
+
+
+async def test_model_that_was_changed_is_started_anew_and_nothing_is_cut(tmp_path: Path) -> None:
+    """What is in flight ends on the server it has; the next request has one of the new model."""
+    changed = attrs.evolve(A, paths=(Path("/other.gguf"),))
+    async with scene(tmp_path) as stage:
+        held = await stage.router.acquire(A)
+        async with anyio.create_task_group() as clients:
+            clients.start_soon(lambda: stage.ask(changed))
+            await stage.clock.sleep(5)
+            assert stage.loads == ["a"]
+            held.release()
+        (resident,) = stage.router.residents()
+        assert resident.server is not None
+        assert resident.server.record.config.model_path == Path("/other.gguf")
+        assert stage.router.tally.evictions == {"changed": 1}
+        await stage.ask(attrs.evolve(changed, aliases=("c",)))
+        assert stage.loads == ["a", "a"]
+
+
+async def test_model_that_is_changed_while_it_starts_is_started_anew(tmp_path: Path) -> None:
+    """Nobody who waits gets a server of what it was."""
+    changed = attrs.evolve(A, paths=(Path("/other.gguf"),))
+    async with scene(tmp_path) as stage:
+        async with anyio.create_task_group() as clients:
+            clients.start_soon(lambda: stage.ask(A))
+            await stage.clock.sleep(0.1)
+            clients.start_soon(lambda: stage.ask(changed))
+        (resident,) = stage.router.residents()
+        assert resident.server is not None
+        assert resident.server.record.config.model_path == Path("/other.gguf")
+        assert len(stage.waits) == 2
+
+
+async def test_model_that_is_gone_gives_its_memory_back(tmp_path: Path) -> None:
+    """When what is in flight has ended; one that was started by hand runs on."""
+    async with scene(tmp_path, max_size=2) as stage:
+        found = await stage.router._serving.start(B)
+        by_hand = attrs.evolve(found.record.owner, kind=OwnerKind.STANDALONE)
+        found = attrs.evolve(found, record=attrs.evolve(found.record, owner=by_hand))
+        assert await stage.router.take_over(found)
+        held = await stage.router.acquire(A)
+        await stage.router.take_note([A, B])
+        assert stage.router.residents()[0].closing is None
+        await stage.router.take_note([])
+        await stage.clock.sleep(5)
+        assert set(stage.states) == {"a", "b"}
+        held.release()
+        await stage.clock.sleep(5)
+        assert set(stage.states) == {"b"}

@@ -128,6 +128,10 @@ class Schedules(RuleBasedStateMachine):
     def drain(self, number: int) -> None:
         self.desk.drain(self.models[number])
 
+    @rule(number=NUMBERS)
+    def change(self, number: int) -> None:
+        self.desk.change(self.models[number])
+
     @rule(number=st.integers(0, 1), pinned=st.booleans())
     def pin(self, number: int, pinned: bool) -> None:
         self.desk.pin(self.models[number], pinned)
