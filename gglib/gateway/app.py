@@ -12,7 +12,9 @@ from litestar.params import FromPath, FromQuery
 
 from gglib.domain.model import Model
 from gglib.errors import GglibError, InvalidRequest, NotRunning
+from gglib.gateway.ollama.routes import PREFIX, ollama_routes, refuse_route
 from gglib.gateway.problems import answer_for
+from gglib.gateway.relay.limits import Limits
 from gglib.services.models import ModelService
 from gglib.services.pool import Pool
 from gglib.services.routing.router import ResidentView, Router
@@ -27,6 +29,7 @@ class Parts(msgspec.Struct, frozen=True):
     router: Router
     pool: Pool
     log_error: Any
+    limits: Limits = Limits()
 
 
 def _parts(state: State) -> Parts:
@@ -223,6 +226,8 @@ def _on_gglib_error(_request: Request[Any, Any, Any], error: GglibError) -> Resp
 
 
 def _on_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
+    if request.scope["path"].startswith(PREFIX):
+        return refuse_route(request, error)
     if error.status_code == 404:
         path = request.scope["path"][:200]
         reason = f"nothing is at {request.method} {path}; GET /v1/models lists the models"
@@ -248,6 +253,9 @@ def make_app(parts: Parts) -> Litestar:
             queue,
             show_pool,
             why,
+            ollama_routes(
+                parts.models, parts.router, limits=parts.limits, log_error=parts.log_error
+            ),
         ],
         state=State({"parts": parts}),
         exception_handlers={
