@@ -205,10 +205,10 @@ class OllamaApi:
         if request.dimensions is not None and request.dimensions < 0:
             raise InvalidRequest("dimensions must not be negative", "dimensions")
         model = await find_model(self._models, request.model)
-        texts = [request.input] if isinstance(request.input, str) else request.input or []
-        vectors, count = await self._vectors(
-            model, [text for text in texts if text], request.keep_alive, words
-        )
+        texts = request.input or []
+        if isinstance(texts, str):
+            texts = [texts]
+        vectors, count = await self._vectors(model, texts, request.keep_alive, words)
         if request.dimensions:
             vectors = [_shortened(vector, request.dimensions) for vector in vectors]
         times = words.load_times() | ({} if count is None else {"prompt_eval_count": count})

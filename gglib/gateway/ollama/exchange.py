@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Callable, Coroutine
 from typing import Any
 
-import anyio
 from litestar.types import Receive, Send
 
 from gglib.errors import InvalidRequest
@@ -57,17 +57,24 @@ class Exchange:
             if not message["more_body"]:
                 return b"".join(parts)
 
-    async def while_there(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Do ``work`` until it is done or the client leaves, and whatever it waits for then."""
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._watch, tasks.cancel_scope)
-            await work()
-            tasks.cancel_scope.cancel()
+    async def while_there(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Do ``work`` until it is done, or until the client leaves."""
+        # Tasks of asyncio's own: a scope of anyio's does not cancel what is about to wake, and
+        # a task that is sent more than it can pass on is always about to.
+        working = asyncio.ensure_future(work())
+        watching = asyncio.ensure_future(self._client_gone())
+        try:
+            await asyncio.wait((working, watching), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            watching.cancel()
+            working.cancel()
+            await asyncio.wait((working, watching))
+        if not working.cancelled():
+            working.result()
 
-    async def _watch(self, scope: anyio.CancelScope) -> None:
+    async def _client_gone(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        scope.cancel()
 
     async def answer(self, value: Any) -> None:
         """Send an answer that is whole."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
+
+import msgspec
 
 from gglib.errors import InvalidRequest
 
@@ -32,6 +35,8 @@ _INTEGERS = {
     "num_predict": "max_tokens",
 }
 _SHOWN = 100
+#: What both sides can write.
+_LEAST, _MOST = -(2**63), 2**63 - 1
 
 
 def sampling(options: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -59,20 +64,21 @@ def sampling(options: Mapping[str, Any] | None) -> dict[str, Any]:
     return found
 
 
-def response_format(value: str | Mapping[str, Any] | None) -> dict[str, Any] | None:
+def response_format(value: msgspec.Raw) -> dict[str, Any] | None:
     """Return OpenAI's ``response_format`` for a request's ``format``; ``None``: any text.
 
     Raises:
         InvalidRequest: it is neither ``json`` nor a schema.
     """
-    if not value and value != {}:
+    said = bytes(value)
+    if said in (b"null", b'""'):
         return None
-    if value == "json":
+    if said == b'"json"':
         return {"type": "json_object"}
-    if isinstance(value, str):
-        shown = value[:_SHOWN]
+    if not said.startswith(b"{"):
+        shown = said[:_SHOWN].decode("utf-8", "replace")
         raise InvalidRequest(
-            f'invalid format: "{shown}"; expected "json" or a valid JSON Schema object'
+            f'invalid format: {shown}; expected "json" or a valid JSON Schema object'
         )
     return {
         "type": "json_schema",
@@ -81,16 +87,21 @@ def response_format(value: str | Mapping[str, Any] | None) -> dict[str, Any] | N
 
 
 def _number(name: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not _fits(value):
         raise _wrong(name, "a number")
     return value
 
 
 def _integer(name: str, value: object) -> int:
-    number = _number(name, value) if isinstance(value, (int, float)) else None
-    if number is None or number != int(number):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not _fits(value):
         raise _wrong(name, "an integer")
-    return int(number)
+    if value != int(value):
+        raise _wrong(name, "an integer")
+    return int(value)
+
+
+def _fits(number: float) -> bool:
+    return math.isfinite(number) and _LEAST <= number <= _MOST
 
 
 def _texts(name: str, value: object) -> list[str]:

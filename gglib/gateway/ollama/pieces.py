@@ -47,9 +47,13 @@ class Piece:
 # What the engine writes
 
 
+#: Numbers keep the form that the model gave them.
+_Arguments = dict[str, msgspec.Raw]
+
+
 class _Function(msgspec.Struct):
     name: str | None = None
-    arguments: str | dict[str, Any] | None = None
+    arguments: str | _Arguments | None = None
 
 
 class _ToolCall(msgspec.Struct):
@@ -261,7 +265,7 @@ def _whole_calls(calls: dict[int, _GatheredCall], reason: str) -> tuple[dict[str
     found = []
     for index, call in sorted(calls.items()):
         try:
-            arguments = msgspec.json.decode("".join(call.arguments) or "{}", type=dict[str, Any])
+            arguments = msgspec.json.decode("".join(call.arguments) or "{}", type=_Arguments)
         except (msgspec.MsgspecError, RecursionError):
             if reason == "length":
                 # It was cut off in the midst of its arguments, as the reason tells.

@@ -1,5 +1,7 @@
 """What Ollama's clients send, read and checked. Fields that are not named here are ignored.
 
+What goes on to the engine as it is (schemas, tools) is kept as its very bytes.
+
 Source: ollama, docs/api.md and api/types.go, v0.12.
 """
 
@@ -23,11 +25,14 @@ __all__ = [
 ]
 
 
+_NULL = msgspec.Raw(b"null")
+
+
 class Function(msgspec.Struct):
     """A function that the model calls, with its arguments as an object."""
 
     name: str
-    arguments: dict[str, Any] = {}
+    arguments: dict[str, msgspec.Raw] = {}
 
 
 class ToolCall(msgspec.Struct):
@@ -55,7 +60,7 @@ class TalkRequest(msgspec.Struct, kw_only=True):
     model: str = ""
     stream: bool | None = None
     options: dict[str, Any] | None = None
-    format: str | dict[str, Any] | None = None
+    format: msgspec.Raw = _NULL
     keep_alive: float | str | None = None
     think: bool | str | None = None
     logprobs: bool | None = None
@@ -66,7 +71,7 @@ class ChatRequest(TalkRequest, kw_only=True):
     """``POST /api/chat``."""
 
     messages: list[Message] | None = None
-    tools: list[dict[str, Any]] | None = None
+    tools: list[msgspec.Raw] | None = None
 
     @property
     def is_empty(self) -> bool:
