@@ -14,6 +14,7 @@ from gglib.domain.model import Model
 from gglib.errors import GglibError, InvalidRequest, NotRunning
 from gglib.gateway.ollama.routes import PREFIX, ollama_routes, refuse_route
 from gglib.gateway.problems import answer_for
+from gglib.gateway.relay.body_rules import RuleBook
 from gglib.gateway.relay.limits import Limits
 from gglib.services.models import ModelService
 from gglib.services.pool import Pool
@@ -30,6 +31,7 @@ class Parts(msgspec.Struct, frozen=True):
     pool: Pool
     log_error: Any
     limits: Limits = Limits()
+    rule_book: RuleBook = RuleBook()
 
 
 def _parts(state: State) -> Parts:
@@ -254,7 +256,11 @@ def make_app(parts: Parts) -> Litestar:
             show_pool,
             why,
             ollama_routes(
-                parts.models, parts.router, limits=parts.limits, log_error=parts.log_error
+                parts.models,
+                parts.router,
+                limits=parts.limits,
+                rule_book=parts.rule_book,
+                log_error=parts.log_error,
             ),
         ],
         state=State({"parts": parts}),

@@ -44,7 +44,16 @@ class GatewayServer:
         sweep_interval_s: float = 0.5,
     ) -> None:
         config = uvicorn.Config(
-            make_app(Parts(shared.models, shared.router, pool, log_error, shared.limits)),
+            make_app(
+                Parts(
+                    shared.models,
+                    shared.router,
+                    pool,
+                    log_error,
+                    limits=shared.limits,
+                    rule_book=shared.rule_book,
+                )
+            ),
             http=functools.partial(GatewayProtocol, shared=shared),  # type: ignore[arg-type]
             ws="none",
             lifespan="off",

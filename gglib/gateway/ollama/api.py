@@ -11,6 +11,7 @@ import attrs
 import msgspec
 
 from gglib.domain.model import Model
+from gglib.domain.names import ResolvedName
 from gglib.errors import EngineDied, GglibError, InvalidRequest, ModelNotFound
 from gglib.gateway.ollama.durations import keep_alive_s
 from gglib.gateway.ollama.engine import EngineAnswer, Engines
@@ -29,6 +30,9 @@ from gglib.gateway.ollama.requests import (
 )
 from gglib.gateway.ollama.views import shown
 from gglib.gateway.ollama.words import ChatWords, GenerateWords, Words
+from gglib.gateway.relay.body import with_model
+from gglib.gateway.relay.body_rules import RuleBook
+from gglib.gateway.relay.limits import Limits
 from gglib.services.models import ModelService
 from gglib.services.routing.router import Lease, Router
 
@@ -85,14 +89,15 @@ class OllamaApi:
         models: ModelService,
         router: Router,
         *,
-        max_body_bytes: int,
-        silence_timeout_s: float | None,
+        limits: Limits,
+        rule_book: RuleBook,
         log_error: Callable[[BaseException], None],
     ) -> None:
         self._models = models
         self._router = router
-        self._engines = Engines(router, silence_timeout_s=silence_timeout_s)
-        self._max_body_bytes = max_body_bytes
+        self._engines = Engines(router, silence_timeout_s=limits.silence_timeout_s)
+        self._max_body_bytes = limits.max_body_bytes
+        self._rule_book = rule_book
         self._log_error = log_error
 
     async def chat(self, exchange: Exchange) -> None:
@@ -139,28 +144,30 @@ class OllamaApi:
 
     async def _show(self, exchange: Exchange, body: bytes) -> None:
         request = read(body, ShowRequest)
-        model = await find_model(self._models, request.model or request.name)
-        await exchange.answer(await shown(model))
+        meant = await find_model(self._models, request.model or request.name)
+        await exchange.answer(await shown(meant.model))
 
     # Chats and completions
 
     async def _chat(self, exchange: Exchange, body: bytes) -> None:
         request = read(body, ChatRequest)
         words = ChatWords(request.model)
-        model = await find_model(self._models, request.model)
+        meant = await find_model(self._models, request.model)
         if request.is_empty:
-            await self._load_or_let_go(exchange, request, model, words)
+            await self._load_or_let_go(exchange, request, meant.model, words)
         else:
-            await self._say(exchange, request, model, chat_question(request, model), words)
+            question = chat_question(request, meant.model)
+            await self._say(exchange, request, meant, question, words)
 
     async def _generate(self, exchange: Exchange, body: bytes) -> None:
         request = read(body, GenerateRequest)
         words = GenerateWords(request.model)
-        model = await find_model(self._models, request.model)
+        meant = await find_model(self._models, request.model)
         if request.is_empty:
-            await self._load_or_let_go(exchange, request, model, words)
+            await self._load_or_let_go(exchange, request, meant.model, words)
         else:
-            await self._say(exchange, request, model, generate_question(request, model), words)
+            question = generate_question(request, meant.model)
+            await self._say(exchange, request, meant, question, words)
 
     async def _load_or_let_go(
         self, exchange: Exchange, request: TalkRequest, model: Model, words: Words
@@ -175,10 +182,14 @@ class OllamaApi:
         self,
         exchange: Exchange,
         request: TalkRequest,
-        model: Model,
+        meant: ResolvedName,
         question: Question,
         words: Words,
     ) -> None:
+        model = meant.model
+        rules = self._rule_book.rules_for(meant, question.path.encode())
+        if rules is not None:
+            question = Question(question.path, with_model(question.body, model.name, rules))
         stay = _Stay.of(self._router, model, request.keep_alive)
 
         def on_lease(lease: Lease) -> None:
@@ -204,7 +215,7 @@ class OllamaApi:
         words = GenerateWords(request.model)
         if request.dimensions is not None and request.dimensions < 0:
             raise InvalidRequest("dimensions must not be negative", "dimensions")
-        model = await find_model(self._models, request.model)
+        model = (await find_model(self._models, request.model)).model
         texts = request.input or []
         if isinstance(texts, str):
             texts = [texts]
@@ -217,7 +228,7 @@ class OllamaApi:
     async def _embeddings(self, exchange: Exchange, body: bytes) -> None:
         request = read(body, EmbeddingsRequest)
         words = GenerateWords(request.model)
-        model = await find_model(self._models, request.model)
+        model = (await find_model(self._models, request.model)).model
         texts = [request.prompt] if request.prompt else []
         vectors, _ = await self._vectors(model, texts, request.keep_alive, words)
         await exchange.answer({"embedding": vectors[0] if vectors else []})
@@ -249,8 +260,8 @@ class OllamaApi:
         return [each.embedding for each in found.data], found.usage.prompt_tokens
 
 
-async def find_model(models: ModelService, name: str) -> Model:
-    """Return the model that a client of Ollama means; ``:latest`` may be said or not.
+async def find_model(models: ModelService, name: str) -> ResolvedName:
+    """Return what a client of Ollama means by a name; ``:latest`` may be said or not.
 
     Raises:
         ModelNotFound, AmbiguousModel: there is no one such model.
@@ -260,9 +271,9 @@ async def find_model(models: ModelService, name: str) -> Model:
         raise InvalidRequest("model is required", "model")
     known = models.peek(name)
     if known is not None:
-        return known.model
+        return known
     try:
-        return (await models.resolve(name)).model
+        return await models.resolve(name)
     except ModelNotFound:
         base = name.removesuffix(":latest")
         if base in ("", name):
@@ -270,12 +281,18 @@ async def find_model(models: ModelService, name: str) -> Model:
         known = models.peek(base)
         if known is None:
             raise
-        return known.model
+        return known
 
 
 async def _tell_pieces(answer: EngineAnswer, model: Model, tell: Callable[[Piece], Any]) -> Piece:
     """Have each piece told as it comes, and return the last."""
     events, reader = Events(), AnswerReader(model.name)
+    if not answer.is_event_stream:
+        # An engine that does not stream, or is made not to: the whole is one piece.
+        piece = reader.take(await answer.read())
+        if piece is not None:
+            await tell(piece)
+        return reader.last()
     async with aclosing(answer.chunks()) as chunks:
         async for chunk in chunks:
             for event in events.feed(chunk):

@@ -29,6 +29,12 @@ class EngineAnswer:
     lease: Lease
     response: httpx.Response
 
+    @property
+    def is_event_stream(self) -> bool:
+        """Whether it comes piece by piece."""
+        kind: str = self.response.headers.get("content-type", "")
+        return kind.startswith("text/event-stream")
+
     async def chunks(self) -> AsyncGenerator[bytes, None]:
         """Return the answer's bytes as they come; whoever does not ask holds the engine back.
 

@@ -57,7 +57,7 @@ class _Function(msgspec.Struct):
 
 
 class _ToolCall(msgspec.Struct):
-    index: int = 0
+    index: int | None = None
     id: str | None = None
     function: _Function | None = None
 
@@ -72,6 +72,8 @@ class _Delta(msgspec.Struct):
 
 class _Choice(msgspec.Struct):
     delta: _Delta | None = None
+    message: _Delta | None = None
+    """Of an answer that comes whole."""
     text: str | None = None
     finish_reason: str | None = None
     logprobs: Any = None
@@ -192,9 +194,10 @@ def _piece_of(chunk: _Chunk, calls: dict[int, _GatheredCall]) -> tuple[Piece, st
         reason = "length" if chunk.stop_type == "limit" else "stop"
         return Piece(text=chunk.content or ""), reason if chunk.stop else None
     choice = chunk.choices[0]
-    delta = choice.delta or _Delta(content=choice.text)
-    for call in delta.tool_calls or ():
-        calls.setdefault(call.index, _GatheredCall()).add(call)
+    delta = choice.delta or choice.message or _Delta(content=choice.text)
+    for place, call in enumerate(delta.tool_calls or ()):
+        index = place if call.index is None else call.index
+        calls.setdefault(index, _GatheredCall()).add(call)
     piece = Piece(
         text=delta.content or "",
         thinking=delta.reasoning_content or delta.reasoning or "",

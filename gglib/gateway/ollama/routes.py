@@ -15,6 +15,7 @@ from gglib.gateway.ollama.api import OllamaApi
 from gglib.gateway.ollama.errors import refusal_of
 from gglib.gateway.ollama.exchange import Exchange
 from gglib.gateway.ollama.views import listed, running
+from gglib.gateway.relay.body_rules import RuleBook
 from gglib.gateway.relay.limits import Limits
 from gglib.services.models import ModelService
 from gglib.services.routing.router import Router as ModelRouter
@@ -31,16 +32,11 @@ def ollama_routes(
     router: ModelRouter,
     *,
     limits: Limits,
+    rule_book: RuleBook,
     log_error: Callable[[BaseException], None],
 ) -> Router:
     """Return Ollama's routes, whose errors are told as Ollama tells them."""
-    api = OllamaApi(
-        models,
-        router,
-        max_body_bytes=limits.max_body_bytes,
-        silence_timeout_s=limits.silence_timeout_s,
-        log_error=log_error,
-    )
+    api = OllamaApi(models, router, limits=limits, rule_book=rule_book, log_error=log_error)
 
     @head("/", sync_to_thread=False)
     def alive() -> None:
@@ -116,7 +112,10 @@ def refuse_route(request: Request[Any, Any, Any], error: HTTPException) -> Respo
         if error.status_code == 404
         else f"{what}: {error.detail}"
     )
-    return _response(InvalidRequest(reason), error.status_code)
+    answer = _response(InvalidRequest(reason), error.status_code)
+    if allowed := (error.headers or {}).get("Allow"):
+        answer.headers["allow"] = allowed
+    return answer
 
 
 def _response(error: Exception, status: int | None = None) -> Response[bytes]:

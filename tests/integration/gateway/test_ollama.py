@@ -12,7 +12,9 @@ import anyio
 import pytest
 from support.gateway import Answer, RawClient, SocketGateway, open_socket_gateway
 
+from gglib.domain.inference import InferenceConfig
 from gglib.errors import StartFailed
+from gglib.gateway.relay.body_rules import RuleBook
 from gglib.gateway.relay.limits import Limits
 from gglib.services.routing.planners import CountPlanner
 
@@ -161,6 +163,29 @@ async def test_thinking_and_tools_are_told_as_ollama_tells_them() -> None:
         "thinking": "hm",
         "tool_calls": made,
     }
+
+
+async def test_engine_that_does_not_stream_is_understood() -> None:
+    """Its answer is one piece; calls of tools have no numbers there."""
+    calls = [{"id": name, "function": {"name": name, "arguments": "{}"}} for name in "ab"]
+    message = {"role": "assistant", "content": "hi", "tool_calls": calls}
+    choice = {"index": 0, "message": message, "finish_reason": "stop"}
+    said = json.dumps({"choices": [choice], "usage": {"prompt_tokens": 4}}).encode()
+    async with gateway_of(said, script="answer") as gateway, gateway.connect() as client:
+        first, called, last = lines(await ask(client))
+        whole = json.loads((await ask(client, stream=False)).body)
+    assert (first["message"]["content"], last["prompt_eval_count"]) == ("hi", 4)
+    assert [each["function"]["name"] for each in called["message"]["tool_calls"]] == ["a", "b"]
+    assert whole["message"]["content"] == "hi"
+
+
+async def test_settings_say_what_requests_leave_unsaid() -> None:
+    """As of every request for text."""
+    rules = RuleBook(InferenceConfig(temperature=0.25, top_k=7))
+    async with gateway_of(*WHOLE, rule_book=rules) as gateway, gateway.connect() as client:
+        await ask(client, options={"top_k": 3})
+        sent = json.loads(gateway.upstream.received[0].body)
+    assert (sent["temperature"], sent["top_k"]) == (0.25, 3)
 
 
 async def test_line_is_a_line_to_every_reader() -> None:
