@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -13,11 +14,16 @@ from gglib.domain.model import Model
 from gglib.errors import EngineDied
 from gglib.gateway.ollama.errors import EngineRefused, reason_in
 from gglib.gateway.ollama.questions import Question
+from gglib.gateway.relay.relayed import WHY_CUT
 from gglib.services.routing.router import Lease, Router
+from gglib.services.routing.state import Closing
+from gglib.services.serving import RunningServer
 
 __all__ = ["EngineAnswer", "Engines"]
 
 _CONNECT_TIMEOUT_S = 10.0
+_SILENT = "it has said nothing for too long"
+_CLOSED = "the engine closed the connection"
 #: Of an engine's error, so much is read.
 _ERROR_BYTES = 64 * 1024
 
@@ -46,13 +52,35 @@ class EngineAnswer:
             async for chunk in self.response.aiter_raw():
                 yield chunk
         except httpx.TimeoutException:
-            raise EngineDied(name, "it has said nothing for too long") from None
+            raise EngineDied(name, _SILENT) from None
         except httpx.RequestError:
-            raise EngineDied(name, "the engine closed the connection") from None
+            raise EngineDied(name, _CLOSED) from None
 
     async def read(self) -> bytes:
         """Return the whole answer."""
         return b"".join([chunk async for chunk in self.chunks()])
+
+
+class _Asker:
+    """A request's task, which can be told that its server goes."""
+
+    __slots__ = ("_task", "why")
+
+    def __init__(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._task = task
+        self.why: Closing | None = None
+
+    def cut(self, why: Closing) -> None:
+        """Wake the task, wherever it waits."""
+        if self.why is None:
+            self.why = why
+            self._task.cancel()
+
+    def was_cut(self) -> bool:
+        """Whether that alone is why the task was cancelled; it is no longer, then."""
+        return self._task.uncancel() == 0
 
 
 class Engines:
@@ -62,6 +90,8 @@ class Engines:
         self._router = router
         self._silence_timeout_s = silence_timeout_s
         self._made: httpx.AsyncClient | None = None
+        self._asked: dict[RunningServer, set[_Asker]] = {}
+        """Who waits for each server, or reads what it says."""
 
     @property
     def _client(self) -> httpx.AsyncClient:
@@ -72,7 +102,14 @@ class Engines:
                 limits=httpx.Limits(max_keepalive_connections=0),
                 trust_env=False,
             )
+            self._router.on_server_gone(self._server_gone)
         return self._made
+
+    def _server_gone(self, server: RunningServer, why: Closing | None) -> None:
+        """Let nobody wait for a server that is about to be ended, whatever it answers."""
+        if why is not None:
+            for asker in self._asked.get(server, ()):
+                asker.cut(why)
 
     @asynccontextmanager
     async def ask(
@@ -90,22 +127,28 @@ class Engines:
         failed = False
         while True:
             lease = self._router.try_lease(model) or await self._router.acquire(model)
+            asker = _Asker()
+            askers = self._asked.setdefault(lease.server, set())
+            askers.add(asker)
             try:
                 on_lease(lease)
                 try:
                     response = await self._send(lease, question)
                 except httpx.ReadTimeout:
-                    reason = "it has said nothing for too long"
-                    raise EngineDied(model.name, reason) from None
+                    raise EngineDied(model.name, _SILENT) from None
                 except httpx.RequestError as error:
                     died = await self._router.is_gone(lease.server)
                     if not failed:
                         failed = True
                         continue
-                    reason = str(error) or "the engine closed the connection"
-                    if died:
-                        reason = "it ended twice over this request"
-                    raise EngineDied(model.name, reason) from None
+                    reason = "it ended twice over this request" if died else str(error)
+                    raise EngineDied(model.name, reason or _CLOSED) from None
+                except asyncio.CancelledError:
+                    # One that had not begun to answer because it hangs is like one that died.
+                    if asker.why is Closing.UNHEALTHY and not failed and asker.was_cut():
+                        failed = True
+                        continue
+                    raise
                 try:
                     if response.status_code != httpx.codes.OK:
                         raise await _refusal(response)
@@ -113,7 +156,14 @@ class Engines:
                 finally:
                     await response.aclose()
                 return
+            except asyncio.CancelledError:
+                if asker.why is None or not asker.was_cut():
+                    raise
+                raise EngineDied(model.name, WHY_CUT[asker.why]) from None
             finally:
+                askers.discard(asker)
+                if not askers:
+                    self._asked.pop(lease.server, None)
                 lease.release()
 
     async def _send(self, lease: Lease, question: Question) -> httpx.Response:

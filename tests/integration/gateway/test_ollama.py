@@ -435,6 +435,36 @@ async def test_engine_that_dies_before_its_answer_is_replaced_unseen() -> None:
     assert answer.status == 502
 
 
+@pytest.mark.parametrize("events", [[], [text("a"), b""]])
+@pytest.mark.parametrize("stream", [True, False])
+async def test_answer_that_is_cut_by_force_says_so(events: list[bytes], stream: bool) -> None:
+    """At once, before it begins and in its midst; what was stopped is not started again."""
+    script = "events" if events else "hold"
+    async with gateway_of(*events, script=script) as gateway, gateway.connect() as client:
+        await send(client, stream=stream)
+        await gateway.upstream.reach("streaming" if events else "held").wait()
+        if events and stream:
+            await client.read_until(b'"content":"a"')
+        (view,) = gateway.router.residents()
+        gateway.router.unload(view.model, cut=True)
+        *_, last = lines(await client.read())
+        assert in_flight(gateway) == 0
+        assert gateway.serving.starts == ["m"]
+    assert "unloaded by force" in last["error"]
+
+
+async def test_engine_that_hangs_before_its_answer_is_replaced_unseen() -> None:
+    """Once it is recycled."""
+    async with gateway_of(*WHOLE, script="hold") as gateway, gateway.connect() as client:
+        await send(client)
+        await gateway.upstream.reach("held").wait()
+        gateway.upstream.unasked = "events"
+        gateway.router.recycle(gateway.serving.servers[0])
+        answer = await client.read()
+        assert gateway.serving.starts == ["m", "m"]
+    assert lines(answer)[-1]["done"]
+
+
 # Clients that leave, and clients that do not read
 
 
