@@ -375,6 +375,38 @@ async def test_engine_that_refuses_is_quoted() -> None:
     assert "status 400" in json.loads(mute.body)["error"]
 
 
+async def test_vectors_that_cannot_be_read_are_an_engines_failure() -> None:
+    """It is not the client's."""
+    for said in (b"{", b'{"data":[{"embedding":"AAAA"}]}'):
+        async with gateway_of(said, script="answer") as gateway, gateway.connect() as client:
+            answer = await ask(client, "/api/embed", input="a")
+        assert answer.status == 502
+        assert "cannot be read" in json.loads(answer.body)["error"]
+
+
+@pytest.mark.parametrize("path", ["/api/chat", "/api/ps"])
+async def test_bug_is_answered_and_logged(
+    path: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With its trace, which the client does not get."""
+    async with gateway_of(*WHOLE) as gateway, gateway.connect() as client:
+
+        def broken(*_: object, **__: object) -> None:
+            raise RuntimeError("secret")
+
+        for name in ("residents", "try_lease"):
+            monkeypatch.setattr(type(gateway.router), name, broken)
+        if path == "/api/ps":
+            await client.send("GET /api/ps HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            answer = await client.read()
+        else:
+            answer = await ask(client, path)
+        monkeypatch.undo()
+    assert answer.status == 500
+    assert json.loads(answer.body) == {"error": "internal error; the gateway's log has the trace"}
+    assert "RuntimeError: secret" in caplog.text
+
+
 async def test_start_that_fails_is_told() -> None:
     """With the status and the headers that it has everywhere."""
     async with gateway_of() as gateway, gateway.connect() as client:
@@ -431,8 +463,10 @@ async def test_engine_that_dies_before_its_answer_is_replaced_unseen() -> None:
         gateway.upstream.unasked = "close_first"
         answer = await ask(client)
         assert len(gateway.upstream.received) == 4
+        gateway.serving.die()
+        dead = await ask(client)
         assert in_flight(gateway) == 0
-    assert answer.status == 502
+    assert answer.status == dead.status == 502
 
 
 @pytest.mark.parametrize("events", [[], [text("a"), b""]])
@@ -496,6 +530,18 @@ async def test_client_that_leaves_before_the_answer_frees_the_engine(stream: boo
         with anyio.fail_after(1):
             await gateway.upstream.gone.wait()
             await until(lambda: in_flight(gateway) == 0)
+
+
+async def test_client_that_leaves_in_its_own_request_is_forgotten() -> None:
+    """Nothing was asked, and nobody is left to refuse."""
+    async with gateway_of() as gateway:
+        async with gateway.connect() as client:
+            await client.send(
+                "POST /api/chat HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{"
+            )
+            await until(lambda: gateway.server._server.server_state.tasks != set())
+        await until(lambda: gateway.server._server.server_state.tasks == set())
+        assert gateway.upstream.received == []
 
 
 async def test_client_that_leaves_while_queued_is_forgotten() -> None:
