@@ -12,7 +12,10 @@ from litestar.params import FromPath, FromQuery
 
 from gglib.domain.model import Model
 from gglib.errors import GglibError, InvalidRequest, NotRunning
+from gglib.gateway.ollama.routes import PREFIX, ollama_routes, refuse_route
 from gglib.gateway.problems import answer_for
+from gglib.gateway.relay.body_rules import RuleBook
+from gglib.gateway.relay.limits import Limits
 from gglib.gateway.sight import ROUTES, Sight
 from gglib.services.models import ModelService
 from gglib.services.pool import Pool
@@ -29,6 +32,8 @@ class Parts(msgspec.Struct, frozen=True):
     pool: Pool
     log_error: Any
     sight: Sight
+    limits: Limits = Limits()
+    rule_book: RuleBook = RuleBook()
 
 
 def _parts(state: State) -> Parts:
@@ -225,6 +230,8 @@ def _on_gglib_error(_request: Request[Any, Any, Any], error: GglibError) -> Resp
 
 
 def _on_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
+    if request.scope["path"].startswith(PREFIX):
+        return refuse_route(request, error)
     if error.status_code == 404:
         path = request.scope["path"][:200]
         reason = f"nothing is at {request.method} {path}; GET /v1/models lists the models"
@@ -251,6 +258,13 @@ def make_app(parts: Parts) -> Litestar:
             show_pool,
             why,
             *ROUTES,
+            ollama_routes(
+                parts.models,
+                parts.router,
+                limits=parts.limits,
+                rule_book=parts.rule_book,
+                log_error=parts.log_error,
+            ),
         ],
         state=State({"parts": parts, "sight": parts.sight}),
         exception_handlers={

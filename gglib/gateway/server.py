@@ -58,7 +58,17 @@ class GatewayServer:
             models=shared.models,
             ending=self._stopping.wait,
         )
-        app = make_app(Parts(shared.models, shared.router, pool, log_error, sight))
+        app = make_app(
+            Parts(
+                models=shared.models,
+                router=shared.router,
+                pool=pool,
+                log_error=log_error,
+                sight=sight,
+                limits=shared.limits,
+                rule_book=shared.rule_book,
+            )
+        )
         shared.meter.know_routes(route.path for route in app.routes)
         config = uvicorn.Config(
             MeteredApp(app, shared.meter),

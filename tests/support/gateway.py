@@ -24,6 +24,7 @@ from gglib.domain.state import ServerState
 from gglib.errors import GglibError
 from gglib.gateway.doors import Doors
 from gglib.gateway.event_feed import EventFeed
+from gglib.gateway.relay.body_rules import RuleBook
 from gglib.gateway.relay.limits import Limits
 from gglib.gateway.relay.shared import RelayShared
 from gglib.gateway.server import GatewayServer
@@ -199,6 +200,7 @@ async def open_socket_gateway(
     logs: ServerLogs | None = None,
     loading_state: bool = False,
     allowed_origins: tuple[str, ...] = (),
+    rule_book: RuleBook | None = None,
 ) -> AsyncIterator[SocketGateway]:
     """Serve models m, n and one (one request at a time, on each of so many servers) for the block.
 
@@ -234,6 +236,7 @@ async def open_socket_gateway(
                     admin_token="admin-token", api_keys=api_keys, allowed_origins=allowed_origins
                 ),
                 loading_state=loading_state,
+                rule_book=rule_book or RuleBook(),
                 limits=limits or Limits(),
                 session_header=session_header,
                 on_task_error=bugs.append,

@@ -155,6 +155,10 @@ class Desk:
         self.models[model.model_id] = model
         self._do(self.scheduler.set_pinned(model, pinned, self.now))
 
+    def keep(self, model: ModelTerms, ttl_s: float | None) -> None:
+        """Have somebody ask that the model goes after so long without work."""
+        self._do(self.scheduler.set_ttl(model.model_id, ttl_s, self.now))
+
     def take_over(self, model: ModelTerms, slots: int | None = None) -> bool:
         """Have a server of the model be found running; whether it is taken over."""
         taken = self.scheduler.take_over(model, self.now, slots=slots)

@@ -31,28 +31,36 @@ class Received:
         return None
 
 
-def _script_of(request: Received) -> str:
+def _script_of(request: Received, unasked: str) -> str:
     """Return what a request wants done; what is no JSON object is echoed."""
     if request.head.startswith(b"HEAD "):
         return "head"
     if request.header("upgrade") is not None:
         return "upgrade"
     try:
-        return str(json.loads(request.body).get("do", "echo"))
+        return str(json.loads(request.body).get("do", unasked))
     except ValueError:
         return "echo"
 
 
 @dataclass
 class ScriptedUpstream:
-    """Each request names what it wants done in ``"do"``; the default echoes it."""
+    """Each request names what it wants done in ``"do"``; the default echoes it.
+
+    ``unasked`` is done for requests that cannot say: others have written them.
+    """
 
     port: int = 0
+    unasked: str = "echo"
+    events: list[bytes] = field(default_factory=list)
+    """What ``events`` streams."""
     received: list[Received] = field(default_factory=list)
     disconnects: int = 0
     gates: dict[str, anyio.Event] = field(default_factory=dict)
     reached: dict[str, anyio.Event] = field(default_factory=dict)
     connections: int = 0
+    sent: int = 0
+    """How many events were sent of an endless stream."""
     gone: anyio.Event = field(default_factory=anyio.Event)
 
     def gate(self, name: str) -> anyio.Event:
@@ -88,7 +96,7 @@ class ScriptedUpstream:
                     request.body, buffer = buffer[:length], buffer[length:]
                     request.behind = buffer
                     self.received.append(request)
-                    script = _script_of(request)
+                    script = _script_of(request, self.unasked)
                     action: Callable[[SocketStream, Received], Awaitable[bool]] = getattr(
                         self, f"_do_{script}"
                     )
@@ -178,6 +186,42 @@ class ScriptedUpstream:
         await stream.send(b"9\r\ndata: 0\n\n\r\n")
         await stream.receive()
         return True
+
+    async def _do_events(self, stream: SocketStream, request: Received) -> bool:
+        """Stream events as they are given; an empty one waits at a gate, ``break`` hangs up."""
+        await self._stream_head(stream)
+        for event in self.events:
+            if event == b"break":
+                return False
+            if not event:
+                self.reach("streaming").set()
+                await self.gate("go on").wait()
+                continue
+            await stream.send(b"%x\r\n%b\r\n" % (len(event), event))
+        await stream.send(b"0\r\n\r\n")
+        return True
+
+    async def _do_events_for_ever(self, stream: SocketStream, request: Received) -> bool:
+        """Stream the first event over and over, and count."""
+        await self._stream_head(stream)
+        event = self.events[0]
+        while True:
+            await stream.send(b"%x\r\n%b\r\n" % (len(event), event))
+            self.sent += 1
+
+    async def _do_events_at_the_second_try(self, stream: SocketStream, request: Received) -> bool:
+        if len(self.received) == 1:
+            return False
+        return await self._do_events(stream, request)
+
+    async def _do_answer(self, stream: SocketStream, request: Received) -> bool:
+        """Answer with the first event, whole."""
+        return await self._answer(stream, self.events[0])
+
+    async def _do_refuse(self, stream: SocketStream, request: Received) -> bool:
+        """Answer with the first event as an error."""
+        status = "400 Bad Request"
+        return await self._answer(stream, self.events[0], status=status)
 
     async def _do_endless_stream(self, stream: SocketStream, request: Received) -> bool:
         await self._stream_head(stream)

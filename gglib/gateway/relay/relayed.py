@@ -29,10 +29,10 @@ from gglib.services.serving import RunningServer
 if TYPE_CHECKING:
     from gglib.gateway.relay.connection import GatewayProtocol
 
-__all__ = ["RelayTurn"]
+__all__ = ["WHY_CUT", "RelayTurn"]
 
 #: What clients are told whose answer is broken off.
-_WHY_CUT = {
+WHY_CUT = {
     Closing.SWAP: "its answer took longer than max_drain_s, and another model needs its place",
     Closing.UNLOAD: "it was unloaded by force",
     Closing.DRAIN: "it was unloaded, and its answer took longer than max_drain_s",
@@ -358,7 +358,7 @@ class RelayTurn(MeteredTurn):
             return
         self._upstream = None
         upstream.abandon()
-        reason = _WHY_CUT[why]
+        reason = WHY_CUT[why]
         if self._head_sent:
             self._break_off(lease, reason)
         elif why is Closing.UNHEALTHY:

@@ -71,6 +71,8 @@ class Books:
         resident.phase = ResidentPhase.GONE
         del self.residents[resident.server]
         resident.model.residents.remove(resident)
+        if not resident.model.residents:
+            resident.model.keep_s = None
         self.review(resident.model)
 
     def close(self, resident: Resident, why: Closing, now: float) -> None:

@@ -214,6 +214,7 @@ class Router:
             if self._ledger is not None and slot.server is not None:
                 observed = self._ledger.observed_bytes(slot.server)
             expires_at = self._scheduler.expires_at(resident)
+            may_idle_s = self._scheduler.may_idle_s(resident)
             views.append(
                 ResidentView(
                     model=slot.model,
@@ -226,6 +227,7 @@ class Router:
                     requests=resident.requests,
                     memory=resident.model.terms.memory,
                     memory_observed_bytes=observed,
+                    ttl_s=None if may_idle_s == math.inf else may_idle_s,
                     ttl_left_s=None if expires_at == math.inf else max(0.0, expires_at - now),
                 )
             )
@@ -311,6 +313,14 @@ class Router:
         """Keep the model in memory once it is there, or no longer; until the router ends."""
         terms = await self._terms(model)
         self._carry_out(self._scheduler.set_pinned(terms, pinned, self._clock.monotonic()))
+
+    def set_ttl(self, model: Model, ttl_s: float | None) -> None:
+        """Have the model's servers go after idling for so long (``None``: never).
+
+        Until it is said anew, or they are gone: those that come later idle as the model says.
+        Without servers, there is nothing to say it of.
+        """
+        self._carry_out(self._scheduler.set_ttl(model.id, ttl_s, self._clock.monotonic()))
 
     async def wait_unloaded(self, model: Model) -> None:
         """Return when the servers that the model has now are gone."""

@@ -122,13 +122,20 @@ class Scheduler:
 
     def expires_at(self, resident: Resident) -> float:
         """Return when a resident goes for idleness, if nobody uses it; infinity = never."""
+        if not resident.takes_requests or not resident.is_idle:
+            return math.inf
+        return resident.used_at + self.may_idle_s(resident)
+
+    def may_idle_s(self, resident: Resident) -> float:
+        """Return how long a resident may idle before it goes; infinity = for ever."""
         model = resident.model
-        ttl_s = model.terms.ttl_s
-        if ttl_s is None or model.pinned or not resident.takes_requests or not resident.is_idle:
+        if model.pinned:
             return math.inf
-        if self._policy.min_size and self._is_kept(resident):
+        if model.keep_s is not None:
+            return model.keep_s
+        if model.terms.ttl_s is None or (self._policy.min_size and self._is_kept(resident)):
             return math.inf
-        return resident.used_at + ttl_s
+        return model.terms.ttl_s
 
     # Requests
 
@@ -421,6 +428,18 @@ class Scheduler:
                     self._books.call_off(other)
         self._places.advance(now)
         return self._taken()
+
+    def set_ttl(self, model_id: int, ttl_s: float | None, now: float) -> list[Action]:
+        """Have a model's servers go after so long without work; ``None`` = never.
+
+        That holds until it is said anew, or the last of them is gone. It is stronger than what
+        the model and the policy say: somebody wants it so now. But what is pinned stays.
+        """
+        model = self._models.get(model_id)
+        if model is None or not model.residents:
+            return []
+        model.keep_s = math.inf if ttl_s is None else ttl_s
+        return self.time_passed(now)
 
     def shutdown(self, now: float, *, deadline: float = math.inf) -> list[Action]:
         """Accept nothing more, reject who waits, and let all go when done, or at ``deadline``."""

@@ -207,6 +207,8 @@ class ModelState:
     """Whether its start, which died for want of memory, is being tried once more."""
     blocked_by: tuple[str, ...] = ()
     notes: deque[Note] = attrs.Factory(lambda: deque(maxlen=_NOTES_KEPT))
+    keep_s: float | None = None
+    """How long its servers may idle, as somebody asked since they came; infinity = for ever."""
 
     @property
     def is_wanted(self) -> bool:

@@ -27,6 +27,8 @@ class ResidentView:
     pinned: bool = False
     closing: Closing | None = None
     """Why it takes no more requests."""
+    ttl_s: float | None = None
+    """How long it may idle; ``None`` = for ever."""
     ttl_left_s: float | None = None
     """Until it is unloaded for idleness, if nobody uses it."""
     requests: int = 0

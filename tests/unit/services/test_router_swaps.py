@@ -172,6 +172,27 @@ async def test_idle_model_is_unloaded_after_its_ttl_and_pinned_ones_are_not(
         assert set(stage.states) == {"b", "c"}
 
 
+async def test_idle_time_can_be_asked_for(tmp_path: Path) -> None:
+    """What is shown follows, and so does the end; busy servers show theirs, too."""
+    async with scene(tmp_path, max_size=2, ttl_s=20) as stage:
+        async with stage.router.lease(A):
+            stage.router.set_ttl(A, 300)
+            (view,) = stage.router.residents()
+            assert (view.ttl_s, view.ttl_left_s) == (300, None)
+        await stage.clock.sleep(100)
+        assert set(stage.states) == {"a"}
+        stage.router.set_ttl(A, None)
+        (view,) = stage.router.residents()
+        assert (view.ttl_s, view.ttl_left_s) == (None, None)
+        await stage.clock.sleep(1000)
+        stage.router.set_ttl(A, 0)
+        await stage.router.wait_unloaded(A)
+        assert stage.states == {}
+        await stage.ask(A)
+        (view,) = stage.router.residents()
+        assert view.ttl_s == 20
+
+
 async def test_measured_times_make_patience(tmp_path: Path) -> None:
     """A load that took 3 s and a stop that took 1 s: B waits for 8 times 4 s."""
     async with scene(tmp_path, script=MockScript(load_s=3, stop_delay_s=1)) as stage:

@@ -501,6 +501,84 @@ def test_model_without_ttl_or_pinned_stays(desk: Desk, changes: dict[str, object
     assert desk.is_(model) == "ready"
 
 
+def test_idle_time_that_was_asked_for_holds_until_the_model_is_gone(desk: Desk) -> None:
+    """Its next server idles as the model says."""
+    model = attrs.evolve(A, ttl_s=10)
+    desk.have(model)
+    desk.keep(model, 30)
+    desk.wait(29)
+    assert desk.is_(model) == "ready"
+    desk.wait(1)
+    assert desk.is_(model) == "stopping"
+    desk.stopped(model)
+    desk.have(model)
+    desk.wait(10)
+    assert desk.is_(model) == "stopping"
+
+
+def test_idle_time_that_was_asked_for_counts_from_the_last_answer(desk: Desk) -> None:
+    """It may be said anew; never and at once are among what may be asked."""
+    desk.have(A)
+    desk.keep(A, None)
+    desk.wait(1e6)
+    assert desk.is_(A) == "ready"
+    ticket = desk.arrive(A)
+    desk.keep(A, 0)
+    desk.wait(100)
+    assert desk.is_(A) == "ready"
+    desk.finish(ticket)
+    desk.wait(0)
+    assert desk.is_(A) == "stopping"
+
+
+def test_model_that_idles_longer_than_is_asked_for_goes_at_once(desk: Desk) -> None:
+    """Nothing has to happen first."""
+    desk.have(A)
+    desk.wait(100)
+    desk.keep(A, 60)
+    assert desk.is_(A) == "stopping"
+
+
+def test_who_waits_is_served_before_a_model_goes_as_asked(desk: Desk) -> None:
+    """Whoever comes once it goes has it started again."""
+    desk.have(ONE)
+    first, second = desk.arrive(ONE), desk.arrive(ONE)
+    desk.keep(ONE, 0)
+    desk.finish(first)
+    desk.wait(1)
+    assert second in desk.granted
+    desk.finish(second)
+    desk.wait(0)
+    assert desk.is_(ONE) == "stopping"
+    third = desk.arrive(ONE)
+    desk.settle()
+    assert third in desk.ended
+    assert desk.errors == {}
+
+
+def test_what_is_asked_for_is_stronger_than_min_size_and_weaker_than_a_pin() -> None:
+    """Somebody wants this model's memory back; but whoever pinned it wants it there."""
+    desk = Desk(CountPlanner(2), min_size=2)
+    desk.have(A, B)
+    desk.pin(B)
+    for model in (A, B):
+        desk.keep(model, 0)
+    assert (desk.is_(A), desk.is_(B)) == ("stopping", "ready")
+
+
+def test_idle_time_of_a_model_that_is_not_there_is_nobodys(desk: Desk) -> None:
+    """Neither of one that nobody knows, nor of one that is gone."""
+    desk.keep(A, 0)
+    desk.have(A)
+    desk.wait(100)
+    desk.keep(A, 0)
+    desk.stopped(A)
+    desk.keep(A, 0)
+    desk.have(A)
+    desk.wait(1e6)
+    assert desk.is_(A) == "ready"
+
+
 def test_groups_swap_within_and_leave_persistent_ones() -> None:
     """As in llama-swap."""
     desk = Desk(

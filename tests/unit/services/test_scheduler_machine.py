@@ -136,6 +136,10 @@ class Schedules(RuleBasedStateMachine):
     def pin(self, number: int, pinned: bool) -> None:
         self.desk.pin(self.models[number], pinned)
 
+    @rule(number=NUMBERS, ttl_s=st.sampled_from([None, 0.0, 1.0, 20.0]))
+    def keep(self, number: int, ttl_s: float | None) -> None:
+        self.desk.keep(self.models[number], ttl_s)
+
     @invariant()
     def books_agree(self) -> None:
         """What the scheduler thinks is in memory and in flight is so."""

@@ -1,0 +1,195 @@
+"""Requests to engines under a lease, tried again where nobody can tell."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import attrs
+import httpx
+import msgspec
+
+from gglib.domain.model import Model
+from gglib.errors import EngineDied
+from gglib.gateway.ollama.errors import EngineRefused, reason_in
+from gglib.gateway.ollama.questions import Question
+from gglib.gateway.relay.relayed import WHY_CUT
+from gglib.services.routing.router import Lease, Router
+from gglib.services.routing.state import Closing
+from gglib.services.serving import RunningServer
+
+__all__ = ["EngineAnswer", "Engines"]
+
+_CONNECT_TIMEOUT_S = 10.0
+_SILENT = "it has said nothing for too long"
+_CLOSED = "the engine closed the connection"
+#: Of an engine's error, so much is read.
+_ERROR_BYTES = 64 * 1024
+
+
+@attrs.frozen
+class EngineAnswer:
+    """An answer that has begun, and is none that refuses."""
+
+    lease: Lease
+    response: httpx.Response
+
+    @property
+    def is_event_stream(self) -> bool:
+        """Whether it comes piece by piece."""
+        kind: str = self.response.headers.get("content-type", "")
+        return kind.startswith("text/event-stream")
+
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
+        """Return the answer's bytes as they come; whoever does not ask holds the engine back.
+
+        Raises:
+            EngineDied: it broke off, or said nothing for too long.
+        """
+        name = self.lease.server.model.name
+        try:
+            async for chunk in self.response.aiter_raw():
+                yield chunk
+        except httpx.TimeoutException:
+            raise EngineDied(name, _SILENT) from None
+        except httpx.RequestError:
+            raise EngineDied(name, _CLOSED) from None
+
+    async def read(self) -> bytes:
+        """Return the whole answer."""
+        return b"".join([chunk async for chunk in self.chunks()])
+
+
+class _Asker:
+    """A request's task, which can be told that its server goes."""
+
+    __slots__ = ("_task", "why")
+
+    def __init__(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._task = task
+        self.why: Closing | None = None
+
+    def cut(self, why: Closing) -> None:
+        """Wake the task, wherever it waits."""
+        if self.why is None:
+            self.why = why
+            self._task.cancel()
+
+    def was_cut(self) -> bool:
+        """Whether that alone is why the task was cancelled; it is no longer, then."""
+        return self._task.uncancel() == 0
+
+
+class Engines:
+    """Asks engines. Each request has a connection of its own: none that idles can be stale."""
+
+    def __init__(self, router: Router, *, silence_timeout_s: float | None) -> None:
+        self._router = router
+        self._silence_timeout_s = silence_timeout_s
+        self._made: httpx.AsyncClient | None = None
+        self._asked: dict[RunningServer, set[_Asker]] = {}
+        """Who waits for each server, or reads what it says."""
+
+    @property
+    def _client(self) -> httpx.AsyncClient:
+        # Made when it is first needed: most gateways never are asked in Ollama's words.
+        if self._made is None:
+            self._made = httpx.AsyncClient(
+                timeout=httpx.Timeout(self._silence_timeout_s, connect=_CONNECT_TIMEOUT_S),
+                limits=httpx.Limits(max_keepalive_connections=0),
+                trust_env=False,
+            )
+            self._router.on_server_gone(self._server_gone)
+        return self._made
+
+    def _server_gone(self, server: RunningServer, why: Closing | None) -> None:
+        """Let nobody wait for a server that is about to be ended, whatever it answers."""
+        if why is not None:
+            for asker in self._asked.get(server, ()):
+                asker.cut(why)
+
+    @asynccontextmanager
+    async def ask(
+        self, model: Model, question: Question, *, on_lease: Callable[[Lease], None]
+    ) -> AsyncIterator[EngineAnswer]:
+        """Ask a server of ``model``, and hold its answer and the lease for the block.
+
+        An engine that fails before it answers is replaced once, and the client never knows.
+
+        Raises:
+            EngineDied: the second one failed, too; or one was silent for too long.
+            EngineRefused: it answered with an error.
+            GglibError: there is no lease to be had; see ``Router.acquire``.
+        """
+        failed = False
+        while True:
+            lease = self._router.try_lease(model) or await self._router.acquire(model)
+            asker = _Asker()
+            askers = self._asked.setdefault(lease.server, set())
+            askers.add(asker)
+            try:
+                on_lease(lease)
+                try:
+                    response = await self._send(lease, question)
+                except httpx.ReadTimeout:
+                    raise EngineDied(model.name, _SILENT) from None
+                except httpx.RequestError as error:
+                    died = await self._router.is_gone(lease.server)
+                    if not failed:
+                        failed = True
+                        continue
+                    reason = "it ended twice over this request" if died else str(error)
+                    raise EngineDied(model.name, reason or _CLOSED) from None
+                except asyncio.CancelledError:
+                    # One that had not begun to answer because it hangs is like one that died.
+                    if asker.why is Closing.UNHEALTHY and not failed and asker.was_cut():
+                        failed = True
+                        continue
+                    raise
+                try:
+                    if response.status_code != httpx.codes.OK:
+                        raise await _refusal(response)
+                    yield EngineAnswer(lease, response)
+                finally:
+                    await response.aclose()
+                return
+            except asyncio.CancelledError:
+                if asker.why is None or not asker.was_cut():
+                    raise
+                raise EngineDied(model.name, WHY_CUT[asker.why]) from None
+            finally:
+                askers.discard(asker)
+                if not askers:
+                    self._asked.pop(lease.server, None)
+                lease.release()
+
+    async def _send(self, lease: Lease, question: Question) -> httpx.Response:
+        server = lease.server
+        headers = {"content-type": "application/json", "accept-encoding": "identity"}
+        if server.api_key:
+            headers["authorization"] = f"Bearer {server.api_key}"
+        request = self._client.build_request(
+            "POST", f"{server.base_url}{question.path}", content=question.body, headers=headers
+        )
+        return await self._client.send(request, stream=True)
+
+
+async def _refusal(response: httpx.Response) -> EngineRefused:
+    said = bytearray()
+    try:
+        async for chunk in response.aiter_raw():
+            said += chunk
+            if len(said) > _ERROR_BYTES:
+                break
+    except httpx.RequestError:
+        pass  # what it had said so far has to do
+    status = response.status_code if response.is_error else 502
+    try:
+        reason = reason_in(msgspec.json.decode(bytes(said)))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        text = said[:200].decode("utf-8", "replace").strip()
+        reason = text or f"the engine answered with status {response.status_code}"
+    return EngineRefused(status, reason)

@@ -1,0 +1,132 @@
+"""The routes under ``/api``, and what tells Ollama's own command that somebody is there."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from litestar import Request, Response, Router, get, head, post
+from litestar.exceptions import HTTPException
+from litestar.types import ASGIApp, Receive, Scope, Send
+
+from gglib import __version__
+from gglib.errors import GglibError, InvalidRequest
+from gglib.gateway.ollama.api import OllamaApi
+from gglib.gateway.ollama.errors import refusal_of
+from gglib.gateway.ollama.exchange import Exchange
+from gglib.gateway.ollama.views import listed, running
+from gglib.gateway.relay.body_rules import RuleBook
+from gglib.gateway.relay.limits import Limits
+from gglib.services.models import ModelService
+from gglib.services.routing.router import Router as ModelRouter
+
+__all__ = ["PREFIX", "ollama_routes", "refuse_route"]
+
+PREFIX = "/api/"
+#: Programs look here for what they may ask of Ollama: the version whose API this is.
+_SPEAKS = "0.12.11"
+
+
+def ollama_routes(
+    models: ModelService,
+    router: ModelRouter,
+    *,
+    limits: Limits,
+    rule_book: RuleBook,
+    log_error: Callable[[BaseException], None],
+) -> Router:
+    """Return Ollama's routes, whose errors are told as Ollama tells them."""
+    api = OllamaApi(models, router, limits=limits, rule_book=rule_book, log_error=log_error)
+
+    @head("/", sync_to_thread=False)
+    def alive() -> None:
+        """Tell that somebody is there: Ollama's own command asks before anything else."""
+
+    @get("/api/version", sync_to_thread=False)
+    def version() -> dict[str, str]:
+        """Tell which Ollama this is like, and which gglib it is."""
+        return {"version": _SPEAKS, "gglib_version": __version__}
+
+    @get("/api/tags")
+    async def tags() -> dict[str, Any]:
+        """List the models."""
+        return await listed(await models.list())
+
+    @get("/api/ps", sync_to_thread=False)
+    def ps() -> dict[str, Any]:
+        """List the models in memory."""
+        return running(router.residents())
+
+    @post("/api/show", status_code=200)
+    async def show() -> ASGIApp:
+        """Show one model."""
+        return _exchange(api.show)
+
+    @post("/api/chat", status_code=200)
+    async def chat() -> ASGIApp:
+        """Answer a chat."""
+        return _exchange(api.chat)
+
+    @post("/api/generate", status_code=200)
+    async def generate() -> ASGIApp:
+        """Complete a prompt."""
+        return _exchange(api.generate)
+
+    @post("/api/embed", status_code=200)
+    async def embed() -> ASGIApp:
+        """Make vectors of texts."""
+        return _exchange(api.embed)
+
+    @post("/api/embeddings", status_code=200)
+    async def embeddings() -> ASGIApp:
+        """Make a vector of one text, as older programs ask for it."""
+        return _exchange(api.embeddings)
+
+    def on_error(_request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+        if not isinstance(error, GglibError):
+            log_error(error)
+        return _response(error)
+
+    return Router(
+        path="/",
+        route_handlers=[
+            alive,
+            version,
+            tags,
+            ps,
+            show,
+            chat,
+            generate,
+            embed,
+            embeddings,
+        ],
+        exception_handlers={Exception: on_error},
+    )
+
+
+def refuse_route(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
+    """Return the answer where there is no such route here, or not with that method."""
+    what = f"{request.method} {request.scope['path'][:200]}"
+    reason = (
+        f"gglib has no {what}; models are added and removed with `gglib model`"
+        if error.status_code == 404
+        else f"{what}: {error.detail}"
+    )
+    answer = _response(InvalidRequest(reason), error.status_code)
+    if allowed := (error.headers or {}).get("Allow"):
+        answer.headers["allow"] = allowed
+    return answer
+
+
+def _response(error: Exception, status: int | None = None) -> Response[bytes]:
+    refusal = refusal_of(error, status=status)
+    return Response(refusal.body, status_code=refusal.status, headers=dict(refusal.headers))
+
+
+def _exchange(how: Callable[[Exchange], Awaitable[None]]) -> ASGIApp:
+    """Return what answers below litestar, which would hold answers, and outlive clients."""
+
+    async def app(_scope: Scope, receive: Receive, send: Send) -> None:
+        await how(Exchange(receive, send))
+
+    return app
