@@ -10,6 +10,8 @@ import anyio
 import pytest
 from support.gateway import SocketGateway, open_socket_gateway
 
+from gglib.services.routing.planners import CountPlanner
+
 pytestmark = pytest.mark.anyio
 
 
@@ -57,7 +59,10 @@ async def leave_queue(gateway: SocketGateway) -> float:
 )
 async def test_client_that_leaves_is_noticed_at_once(clients: int) -> None:
     """Half of them in a stream, half in the queue: always within 1 s, and 99 of 100 in 100 ms."""
-    async with open_socket_gateway() as gateway, gateway.connect() as holder:
+    async with (
+        open_socket_gateway(planner=CountPlanner(2)) as gateway,
+        gateway.connect() as holder,
+    ):
         await holder.post('{"model":"one","do":"hold"}')
         await gateway.upstream.reach("held").wait()
         for name, leave in (("stream", leave_stream), ("queue", leave_queue)):
