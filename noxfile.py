@@ -32,7 +32,8 @@ def tests(session: nox.Session) -> None:
     session.install("-e", ".[llama]", *group("test"))
     session.run("coverage", "erase")
     pytest = str(Path(session.bin, "pytest"))
-    session.run("coverage", "run", pytest, *session.posargs)
+    # Most tests wait for a process or a clock: three at a time keep two cores busy.
+    session.run("coverage", "run", pytest, *(session.posargs or ("-n", "3", "--dist", "loadfile")))
     if session.posargs:
         return
     session.run("coverage", "combine", "-q")
