@@ -18,6 +18,7 @@ from gglib.domain.validation import (
     number_at_least,
     one_of,
     positive,
+    stating,
     text,
     texts,
 )
@@ -67,11 +68,13 @@ def _valid_path(_instance: Any, attribute: Any, value: Any) -> None:
         raise InvalidValue(attribute.name, value, "a path without NUL characters")
 
 
+@stating({"type": "string", "minLength": 1})
 def _valid_optional_path(instance: Any, attribute: Any, value: Any) -> None:
     if value is not None:
         _valid_path(instance, attribute, value)
 
 
+@stating({"type": "object", "additionalProperties": {"type": "string"}})
 def _valid_environment(_instance: Any, attribute: Any, value: Any) -> None:
     if not isinstance(value, Mapping):
         raise InvalidValue(attribute.name, value, "a table of variables")

@@ -15,6 +15,7 @@ from gglib.domain.validation import (
     number_at_least,
     one_of,
     positive,
+    stating,
     text,
     texts,
 )
@@ -34,6 +35,13 @@ def _tuple(value: Iterable[str] | None) -> tuple[str, ...] | None:
     return tuple(value) if isinstance(value, list) else value  # type: ignore[return-value]
 
 
+#: One text stands for a list of it.
+_several_texts = stating(
+    {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+)(texts(empty=True))
+
+
+@stating({"type": "object", "additionalProperties": {"type": "number"}})
 def _biases(_instance: Any, attribute: Any, value: Any) -> None:
     if value is not None and not isinstance(value, Mapping):
         raise InvalidValue(attribute.name, value, "a table of numbers")
@@ -73,7 +81,7 @@ class InferenceConfig:
     dry_allowed_length: int | None = attrs.field(default=None, validator=at_least(0))
     dry_penalty_last_n: int | None = attrs.field(default=None, validator=at_least(-1))
     dry_sequence_breakers: tuple[str, ...] | None = attrs.field(
-        default=None, converter=_tuple, validator=texts(empty=True)
+        default=None, converter=_tuple, validator=_several_texts
     )
     mirostat: int | None = attrs.field(default=None, validator=at_least(0))
     mirostat_tau: float | None = attrs.field(default=None, validator=number_at_least(0))
@@ -86,10 +94,10 @@ class InferenceConfig:
     n_indent: int | None = attrs.field(default=None, validator=at_least(0))
     t_max_predict_ms: int | None = attrs.field(default=None, validator=positive)
     stop: tuple[str, ...] | None = attrs.field(
-        default=None, converter=_tuple, validator=texts(empty=True)
+        default=None, converter=_tuple, validator=_several_texts
     )
     samplers: tuple[str, ...] | None = attrs.field(
-        default=None, converter=_tuple, validator=texts(empty=True)
+        default=None, converter=_tuple, validator=_several_texts
     )
     logit_bias: Mapping[str, float] | None = attrs.field(
         default=None, converter=_frozen_mapping, validator=_biases, hash=False

@@ -12,7 +12,15 @@ from typing import Any
 import attrs
 
 from gglib.domain.inference import InferenceConfig
-from gglib.domain.validation import at_least, between, flag, model_name, number_at_least, text
+from gglib.domain.validation import (
+    at_least,
+    between,
+    flag,
+    model_name,
+    number_at_least,
+    stating,
+    text,
+)
 from gglib.errors import InvalidValue
 
 __all__ = [
@@ -153,6 +161,11 @@ def _parameters(value: Any) -> Any:
     return MappingProxyType(dict(value)) if isinstance(value, Mapping) else value
 
 
+#: A name that ``_check_parameter`` accepts.
+_PARAMETER = {"type": "string", "minLength": 1, "not": {"enum": sorted(_THE_REQUESTS_OWN)}}
+
+
+@stating({"type": "object", "propertyNames": _PARAMETER})
 def _settable(_instance: Any, attribute: Any, value: Any) -> None:
     if not isinstance(value, Mapping):
         raise InvalidValue(attribute.name, value, "a table of parameters of a request")
@@ -164,6 +177,7 @@ def _settable(_instance: Any, attribute: Any, value: Any) -> None:
         raise InvalidValue(attribute.name, value, "values that JSON can say") from None
 
 
+@stating({"type": "array", "items": _PARAMETER})
 def _strippable(_instance: Any, attribute: Any, value: Any) -> None:
     if not isinstance(value, tuple):
         raise InvalidValue(attribute.name, value, "a list of parameters of a request")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from gglib.errors import InvalidValue
@@ -17,11 +17,35 @@ __all__ = [
     "number_at_least",
     "one_of",
     "positive",
+    "schema_of",
+    "stating",
     "text",
     "texts",
 ]
 
 Validator = Callable[[Any, Any, Any], None]
+Schema = Mapping[str, Any]
+
+_SCHEMA = "json_schema"
+
+
+def stating(schema: Schema) -> Callable[[Validator], Validator]:
+    """Have a validator state, in JSON Schema's words, what it accepts beside ``None``."""
+
+    def note(check: Validator) -> Validator:
+        check.__dict__[_SCHEMA] = schema
+        return check
+
+    return note
+
+
+def schema_of(validator: object) -> Schema:
+    """Return what a validator states; of several together, all that they state."""
+    parts = getattr(validator, "_validators", (validator,))
+    schema: dict[str, Any] = {}
+    for part in parts:
+        schema.update(getattr(part, _SCHEMA, {}))
+    return schema
 
 
 def _is_int(value: object) -> bool:
@@ -35,6 +59,7 @@ def _is_number(value: object) -> bool:
 def between(low: int, high: int, *, optional: bool = True) -> Validator:
     """Accept integers in ``[low, high]``."""
 
+    @stating({"type": "integer", "minimum": low, "maximum": high})
     def check(_instance: Any, attribute: Any, value: Any) -> None:
         if value is None and optional:
             return
@@ -47,6 +72,7 @@ def between(low: int, high: int, *, optional: bool = True) -> Validator:
 def at_least(low: int, *, optional: bool = True) -> Validator:
     """Accept integers of ``low`` or more."""
 
+    @stating({"type": "integer", "minimum": low})
     def check(_instance: Any, attribute: Any, value: Any) -> None:
         if value is None and optional:
             return
@@ -68,6 +94,10 @@ def number_at_least(
     else:
         expected = f"a number {'above' if exclusive else 'of at least'} {low:g}"
 
+    lowest = "exclusiveMinimum" if exclusive else "minimum"
+    highest = {} if high is None else {"maximum": high}
+
+    @stating({"type": "number", lowest: low, **highest})
     def check(_instance: Any, attribute: Any, value: Any) -> None:
         if value is None and optional:
             return
@@ -86,6 +116,7 @@ def one_of(*values: str | None) -> Validator:
     """Accept one of the given words."""
     expected = "one of " + ", ".join(str(value) for value in values if value is not None)
 
+    @stating({"enum": [value for value in values if value is not None]})
     def check(_instance: Any, attribute: Any, value: Any) -> None:
         if value not in values:
             raise InvalidValue(attribute.name, value, expected)
@@ -96,6 +127,7 @@ def one_of(*values: str | None) -> Validator:
 def text(*, optional: bool = True, empty: bool = False) -> Validator:
     """Accept strings without NUL."""
 
+    @stating({"type": "string", "minLength": 0 if empty else 1})
     def check(_instance: Any, attribute: Any, value: Any) -> None:
         if value is None and optional:
             return
@@ -108,6 +140,7 @@ def text(*, optional: bool = True, empty: bool = False) -> Validator:
 def texts(*, empty: bool = False) -> Validator:
     """Accept tuples of strings without NUL, or ``None``."""
 
+    @stating({"type": "array", "items": {"type": "string", "minLength": 0 if empty else 1}})
     def check(_instance: Any, attribute: Any, value: Any) -> None:
         if value is not None and not isinstance(value, tuple):
             raise InvalidValue(attribute.name, value, "a list of texts")
@@ -121,6 +154,7 @@ def texts(*, empty: bool = False) -> Validator:
 def flag(*, optional: bool = True) -> Validator:
     """Accept ``True`` and ``False`` only: the text "false" is no boolean."""
 
+    @stating({"type": "boolean"})
     def check(_instance: Any, attribute: Any, value: Any) -> None:
         if not isinstance(value, bool) and not (value is None and optional):
             raise InvalidValue(attribute.name, value, "true or false")
@@ -135,6 +169,14 @@ _NAME_EXPECTED = (
 _FORBIDDEN = re.compile(r"\.\.|\\|^[-./]|/$|^\s|\s$|//")
 
 
+@stating(
+    {
+        "type": "string",
+        "minLength": 1,
+        "maxLength": 200,
+        "not": {"pattern": _FORBIDDEN.pattern},
+    }
+)
 def model_name(_instance: Any, attribute: Any, value: Any) -> None:
     """Accept names that are safe in a URL path, a log file's name and a shell."""
     if (

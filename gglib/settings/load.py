@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -37,6 +38,8 @@ _SECTIONS = (*_PLAIN, "models", *_ADAPTERS)
 _FLAGS = {
     f"{section}.{field.name}" for section, kind in _PLAIN.items() for field in attrs.fields(kind)
 } | {"config", "data_dir"}
+#: What stands between a field and the part of it that is wrong.
+_FIELD = re.compile(r"[.\[]")
 _TRUTH = {"1": True, "true": True, "yes": True, "on": True} | {
     "0": False,
     "false": False,
@@ -160,7 +163,8 @@ class _Layers:
         try:
             return kind(**values)
         except InvalidValue as error:
-            raise failures[error.field.partition(".")[0]](f"{section}.{error}") from None
+            field = _FIELD.split(error.field, maxsplit=1)[0]
+            raise failures[field](f"{section}.{error}") from None
 
     def failure(self, section: str, key: str) -> Callable[[str], ConfigurationError]:
         """Return how to make an error about a value that was said, or should have been."""

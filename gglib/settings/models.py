@@ -17,11 +17,11 @@ from gglib.settings.file import SettingsFile, unknown_key
 from gglib.settings.key_lines import KeyPath, dotted
 from gglib.settings.values import DeclaredModel
 
-__all__ = ["declared_models"]
+__all__ = ["MODEL_DEFAULT_KEYS", "declared_models"]
 
 T = TypeVar("T")
 
-_DEFAULTS = frozenset(
+MODEL_DEFAULT_KEYS = frozenset(
     {
         "concurrency_limit",
         "engine",
@@ -35,7 +35,9 @@ _DEFAULTS = frozenset(
 )
 #: What changes requests, of a model and of its profiles.
 _REQUESTS = frozenset({"inference", "set", "strip"})
-_KNOWN = frozenset({"path", "aliases", "profiles"} | _REQUESTS | _DEFAULTS | SERVER_DEFAULT_FIELDS)
+_KNOWN = frozenset(
+    {"path", "aliases", "profiles"} | _REQUESTS | MODEL_DEFAULT_KEYS | SERVER_DEFAULT_FIELDS
+)
 _SERVER_PATHS = frozenset({"mmproj_path", "slot_save_path"})
 
 
@@ -67,7 +69,7 @@ def _model(file: SettingsFile, where: KeyPath, value: Any) -> DeclaredModel:
     folder = file.path.parent
     path = _path(file, (*where, "path"), table["path"], folder)
     server = _server(file, where, table, folder)
-    defaults = {key: value for key, value in table.items() if key in _DEFAULTS}
+    defaults = {key: value for key, value in table.items() if key in MODEL_DEFAULT_KEYS}
 
     def check() -> tuple[str, ...]:
         ServerConfig(model_id=0, model_name=name, model_path=path, **server)

@@ -18,6 +18,7 @@ from gglib.domain.validation import (
     flag,
     number_at_least,
     one_of,
+    stating,
     text,
     texts,
 )
@@ -54,6 +55,7 @@ def _tuple(value: Any) -> tuple[str, ...]:
     return tuple(value) if isinstance(value, list) else value
 
 
+@stating({"type": "array", "items": {"type": "string", "pattern": f"^{_KEY.pattern}$"}})
 def _keys(_instance: Any, attribute: Any, value: Any) -> None:
     """Refuse what no header can carry, and keep it out of the message."""
     expected = "a list of keys of printable ASCII characters without spaces"
@@ -64,6 +66,7 @@ def _keys(_instance: Any, attribute: Any, value: Any) -> None:
             raise InvalidValue(attribute.name, "…", expected)
 
 
+@stating({"type": "string", "pattern": f"^{_HEADER.pattern}$"})
 def _header(_instance: Any, attribute: Any, value: Any) -> None:
     if not isinstance(value, str) or not _HEADER.fullmatch(value):
         raise InvalidValue(attribute.name, value, "the name of an HTTP header, or empty")
@@ -116,6 +119,8 @@ class GatewaySettings:
     """Which header names a request's session, which keeps to one server; empty: none does."""
     access_log: bool = attrs.field(default=False, validator=flag(optional=False))
     """Whether each request's end is an event: one line of the log."""
+    watch_config: bool = attrs.field(default=False, validator=flag(optional=False))
+    """Whether a settings file that has changed is taken up without being told."""
 
 
 @attrs.frozen(kw_only=True)
@@ -131,11 +136,13 @@ def _frozen(value: Any) -> Any:
     return MappingProxyType(dict(value)) if isinstance(value, dict) else value
 
 
+@stating({"type": "object"})
 def _tables(_instance: Any, attribute: Any, value: Any) -> None:
     if not isinstance(value, Mapping):
         raise InvalidValue(attribute.name, value, f"a table, [routing.{attribute.name}]")
 
 
+@stating({"type": "object", "additionalProperties": {"type": "integer", "minimum": 0}})
 def _budgets(instance: Any, attribute: Any, value: Any) -> None:
     _tables(instance, attribute, value)
     for device, size in value.items():
