@@ -4,7 +4,7 @@ Nothing is ignored: an unknown key or a wrong value is a ``ConfigurationError`` 
 it was read and what would be right.
 """
 
-from gglib.settings.load import load_settings
+from gglib.settings.load import find_data_dir, find_settings_file, load_settings
 from gglib.settings.values import (
     DeclaredModel,
     GatewaySettings,
@@ -23,5 +23,7 @@ __all__ = [
     "RoutingSettings",
     "ServingSettings",
     "Settings",
+    "find_data_dir",
+    "find_settings_file",
     "load_settings",
 ]

@@ -22,7 +22,7 @@ from gglib.settings.values import (
     Settings,
 )
 
-__all__ = ["load_settings"]
+__all__ = ["find_data_dir", "find_settings_file", "load_settings"]
 
 _FILE_NAME = "gglib.toml"
 #: Sections of adapters, whose keys are the adapters' own.
@@ -68,8 +68,9 @@ def load_settings(*, flags: Mapping[str, Any], environ: Mapping[str, str]) -> Lo
         if key not in _FLAGS:
             raise ConfigurationError(unknown_key(key, _FLAGS), _flag(key))
     sources: dict[str, str] = {}
-    data_dir = _data_dir(flags, environ, sources)
-    file = _file(flags, environ, data_dir, sources)
+    data_dir, sources["data_dir"] = find_data_dir(flags, environ)
+    path, sources["config_file"] = find_settings_file(flags, environ, data_dir)
+    file = _file(path, needed=sources["config_file"] != "default")
     if file is not None:
         _check_sections(file)
     layers = _Layers(flags, environ, file, sources)
@@ -91,40 +92,43 @@ def _flag(key: str) -> str:
     return "--" + key.rpartition(".")[2].replace("_", "-")
 
 
-def _data_dir(
-    flags: Mapping[str, Any], environ: Mapping[str, str], sources: dict[str, str]
-) -> Path:
+def find_data_dir(flags: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[Path, str]:
+    """Return the data directory, and where it was said.
+
+    Raises:
+        ConfigurationError: what was said is no path.
+    """
     if "data_dir" in flags:
-        sources["data_dir"] = "flag --data-dir"
-        return _absolute(flags["data_dir"], "--data-dir")
+        return _absolute(flags["data_dir"], "--data-dir"), "flag --data-dir"
     if environ.get("GGLIB_HOME"):
-        sources["data_dir"] = "environment GGLIB_HOME"
-        return _absolute(environ["GGLIB_HOME"], "GGLIB_HOME")
+        return _absolute(environ["GGLIB_HOME"], "GGLIB_HOME"), "environment GGLIB_HOME"
     from platformdirs import user_data_path
 
-    sources["data_dir"] = "default"
-    return user_data_path("gglib", appauthor=False)
+    return user_data_path("gglib", appauthor=False), "default"
 
 
-def _file(
-    flags: Mapping[str, Any],
-    environ: Mapping[str, str],
-    data_dir: Path,
-    sources: dict[str, str],
-) -> SettingsFile | None:
+def find_settings_file(
+    flags: Mapping[str, Any], environ: Mapping[str, str], data_dir: Path
+) -> tuple[Path, str]:
+    """Return where the settings file is looked for, there or not, and where that was said.
+
+    Raises:
+        ConfigurationError: what was said is no path.
+    """
     if "config" in flags:
-        sources["config_file"] = "flag --config"
-        return SettingsFile.read(_absolute(flags["config"], "--config"))
+        return _absolute(flags["config"], "--config"), "flag --config"
     if environ.get("GGLIB_CONFIG"):
-        sources["config_file"] = "environment GGLIB_CONFIG"
-        return SettingsFile.read(_absolute(environ["GGLIB_CONFIG"], "GGLIB_CONFIG"))
-    sources["config_file"] = "default"
-    path = data_dir / _FILE_NAME
+        return _absolute(environ["GGLIB_CONFIG"], "GGLIB_CONFIG"), "environment GGLIB_CONFIG"
+    return data_dir / _FILE_NAME, "default"
+
+
+def _file(path: Path, *, needed: bool) -> SettingsFile | None:
     try:
         path.lstat()
     except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError:
+        if not needed:
+            return None
+    except (OSError, ValueError):
         pass  # There may be one: reading it tells what is wrong.
     return SettingsFile.read(path)
 
@@ -302,6 +306,7 @@ def _note_origins(file: SettingsFile, sources: dict[str, str]) -> None:
 
     for section in ("models", *_ADAPTERS):
         for name, table in file.data.get(section, {}).items():
+            sources[dotted((section, name))] = file.origin((section, name))
             for key in table:
                 path = (section, name, key)
                 sources[dotted(path)] = file.origin(path)

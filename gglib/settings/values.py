@@ -223,6 +223,15 @@ class DeclaredModel:
     server: Mapping[str, Any] = attrs.field(factory=dict, hash=False)
     """Fields of ``ServerConfig`` (those in ``SERVER_DEFAULT_FIELDS``), as plain data."""
 
+    def as_written(self) -> dict[str, Any]:
+        """Return the keys of its table, by the file's names, but for its own; values as here."""
+        written = attrs.asdict(self, recurse=False)
+        del written["name"]
+        written["set"] = written.pop("set_parameters")
+        written["strip"] = written.pop("strip_parameters")
+        written["profiles"] = {profile.name: profile for profile in self.profiles}
+        return {**written.pop("server"), **written}
+
 
 def _empty() -> Mapping[str, Any]:
     return MappingProxyType({})
