@@ -84,12 +84,21 @@ def config_for(model: Model, overrides: Mapping[str, Any], engine: str) -> Serve
 
 
 def is_served_alike(one: Model, other: Model) -> bool:
-    """Whether a server of one definition of a model can stand for another's, but for its name."""
+    """Whether a server of one definition of a model can stand for another's, but for its name.
+
+    What requests are to say is no matter of the server's.
+    """
 
     def served(model: Model) -> tuple[object, ...]:
         wish = model.defaults
         config = config_for(attrs.evolve(model, name=one.name, aliases=()), {}, DEFAULT_ENGINES[0])
-        return config, wish.engine, wish.runner, model.paths, model.size_bytes
+        return (
+            attrs.evolve(config, inference=None),
+            wish.engine,
+            wish.runner,
+            model.paths,
+            model.size_bytes,
+        )
 
     return served(one) == served(other)
 

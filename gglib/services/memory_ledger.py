@@ -33,7 +33,7 @@ from gglib.services.memory import correction_from, estimate_server, fit_model
 from gglib.services.models import ModelService
 from gglib.services.serving import RunningServer
 
-__all__ = ["MemoryLedger", "Placement"]
+__all__ = ["MemoryLedger", "Placement", "check_limits"]
 
 #: What is left to everybody else of the machine's own memory: a twentieth, at most 1 GiB.
 _RESERVE_DIVISOR = 20
@@ -54,6 +54,21 @@ class Placement:
     memory: Mapping[str, int] = attrs.field(default=_NOTHING, hash=False)
     context_size: int | None = None
     """Tokens of context, where the model says none and has more than there is room for."""
+
+
+def check_limits(limits: Mapping[str, int], survey: DeviceSurvey) -> None:
+    """Return if every one of ``limits`` is for a device of ``survey``.
+
+    Raises:
+        ConfigurationError: one is not.
+    """
+    names = [device.name for device in survey.devices]
+    for name in limits:
+        if name not in names:
+            known = ", ".join(names) or "no device that can be read"
+            raise ConfigurationError(
+                f"[routing.budgets] {name}: there is no such device; this machine has {known}"
+            )
 
 
 class MemoryLedger:
@@ -91,6 +106,8 @@ class MemoryLedger:
         self._trouble: str | None = None
         """Why devices could not be read, if that was so the last time."""
         self._limits = dict(limits)
+        self._unlimited: set[str] = set()
+        """Devices that had a limit, and were not measured since."""
         self._survey = DeviceSurvey()
         self._formula: dict[int, MemoryEstimate] = {}
         """Of each model, what its estimate was before it was corrected."""
@@ -105,17 +122,21 @@ class MemoryLedger:
             ConfigurationError: a limit is set for a device that is not here.
         """
         await self.measure(servers)
-        names = [device.name for device in self._survey.devices]
-        for name in self._limits:
-            if name not in names:
-                known = ", ".join(names) or "no device that can be read"
-                raise ConfigurationError(
-                    f"[routing.budgets] {name}: there is no such device; this machine has {known}"
-                )
+        self.check_limits(self._limits)
         for model_id, runs in (await self._catalog.runs()).items():
             self._runs[model_id].extend(runs)
 
     # Budgets
+
+    def check_limits(self, limits: Mapping[str, int]) -> None:
+        """As ``check_limits``, for the devices that were found last."""
+        check_limits(limits, self._survey)
+
+    def set_limits(self, limits: Mapping[str, int]) -> None:
+        """Heed other limits from now on. What has one no longer has its budget measured next."""
+        self._unlimited |= self._limits.keys() - limits.keys()
+        self._limits = dict(limits)
+        self.budgets.update({name: size for name, size in limits.items() if name in self.budgets})
 
     async def measure(
         self,
@@ -160,9 +181,15 @@ class MemoryLedger:
                 reserve = min(device.total_bytes // _RESERVE_DIVISOR, _MOST_RESERVE_BYTES)
                 there = min(device.free_bytes + own, device.total_bytes - reserve)
                 self.budgets[device.name] = max(0, there - claimed)
-            elif afresh or not on_devices[device.name] or device.name not in self.budgets:
+            elif (
+                afresh
+                or not on_devices[device.name]
+                or device.name not in self.budgets
+                or device.name in self._unlimited
+            ):
                 there = device.free_bytes + on_devices[device.name]
                 self.budgets[device.name] = min(there, device.total_bytes)
+        self._unlimited.clear()
 
     async def _surveyed(self) -> DeviceSurvey | None:
         """Return what the devices have now; ``None`` if a stranger's inventory cannot tell."""

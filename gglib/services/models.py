@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import anyio
@@ -26,7 +26,7 @@ from gglib.ports.model_catalog import ModelCatalog
 from gglib.ports.model_source import LocatedModel, ModelSource
 from gglib.services.sources import ModelSources, reference_of
 
-__all__ = ["Declaration", "ModelService"]
+__all__ = ["Declaration", "Declared", "ModelService"]
 
 #: How soon a change that another process makes to the catalog is seen.
 _WATCH_INTERVAL_S = 1.0
@@ -41,6 +41,16 @@ class Declaration:
     aliases: tuple[str, ...] = ()
     profiles: tuple[Profile, ...] = ()
     defaults: ModelDefaults = attrs.field(factory=ModelDefaults)
+
+
+@attrs.frozen(kw_only=True)
+class Declared:
+    """Declarations whose files were looked at, and every model there is with them."""
+
+    declarations: tuple[Declaration, ...]
+    by_name: Mapping[str, Model] = attrs.field(hash=False)
+    models: Mapping[str, Model] = attrs.field(hash=False)
+    """Of the catalog too, by name."""
 
 
 class ModelService:
@@ -60,8 +70,8 @@ class ModelService:
         self._clock = clock
         self._events = events
         self._declarations = tuple(declarations)
-        self._declared: dict[str, Model] | None = None
-        self._models: dict[str, Model] = {}
+        self._declared: Mapping[str, Model] | None = None
+        self._models: Mapping[str, Model] = {}
         self._index = NameIndex(())
         self._revision: int | None = None
 
@@ -157,13 +167,43 @@ class ModelService:
             self._declared = {item.name: await self._declare(item) for item in self._declarations}
             # Declaring may have given ids to new names, which is a change of its own.
             revision = await self._catalog.revision()
-        # The declared first: the first to have an alias keeps it.
-        models = dict(self._declared)
-        for model in await self._catalog.list():
-            models.setdefault(model.name, model)
-        self._models = models
-        self._index = NameIndex(models.values())
-        self._revision = revision
+        rows = await self._catalog.list()
+        self._take(_overlaid(self._declared, rows), revision)
+
+    async def declare(self, declarations: Iterable[Declaration]) -> Declared:
+        """Look at what a configuration file declares now; nothing changes until ``take_up``.
+
+        What is declared as before stays the very same model.
+
+        Raises:
+            StorageError: the catalog cannot be read, or cannot name a new model.
+        """
+        await self.refresh()
+        declarations = tuple(declarations)
+        before = {item.name: item for item in self._declarations}
+        known = self._declared or {}
+        by_name: dict[str, Model] = {}
+        for item in declarations:
+            old = known.get(item.name)
+            # A file that could not be read is looked at again: it may have come meanwhile.
+            if old is None or before[item.name] != item or not old.size_bytes:
+                new = await self._declare(item)
+                old = old if old == new else new
+            by_name[item.name] = old
+        rows = await self._catalog.list()
+        return Declared(declarations=declarations, by_name=by_name, models=_overlaid(by_name, rows))
+
+    def take_up(self, declared: Declared) -> None:
+        """Know these models from now on. What the catalog has gained meanwhile comes later."""
+        self._declarations = declared.declarations
+        self._declared = declared.by_name
+        # No revision: the next look reads the catalog again.
+        self._take(declared.models, None)
+
+    @property
+    def known(self) -> Mapping[str, Model]:
+        """Every model by name, as far as is known without asking the catalog."""
+        return self._models
 
     async def watch(
         self, on_change: Callable[[Sequence[Model]], Awaitable[None]] | None = None
@@ -183,6 +223,11 @@ class ModelService:
             if self._revision != seen and on_change is not None:
                 seen = self._revision
                 await on_change(tuple(self._models.values()))
+
+    def _take(self, models: Mapping[str, Model], revision: int | None) -> None:
+        self._models = models
+        self._index = NameIndex(models.values())
+        self._revision = revision
 
     async def _declare(self, item: Declaration) -> Model:
         try:
@@ -206,6 +251,14 @@ class ModelService:
             defaults=item.defaults,
             origin=ModelOrigin(kind="config"),
         )
+
+
+def _overlaid(declared: Mapping[str, Model], rows: Iterable[Model]) -> Mapping[str, Model]:
+    """Return the declared models and, of other names, those of the catalog.
+
+    The declared first: the first to have an alias keeps it.
+    """
+    return {**declared, **{row.name: row for row in rows if row.name not in declared}}
 
 
 async def _size_of(path: Path) -> int:

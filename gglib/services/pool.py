@@ -5,7 +5,7 @@ Which of them are there is decided in ``gglib.services.routing`` alone.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -17,6 +17,8 @@ from gglib.ports.clock import Clock
 from gglib.ports.event_sink import EventSink
 from gglib.services.memory_ledger import MemoryLedger
 from gglib.services.models import ModelService
+from gglib.services.routing.planners import Planner
+from gglib.services.routing.planning import Planning, Size, planner_for
 from gglib.services.routing.router import Eviction, ResidentView, Router
 from gglib.services.routing.state import ResidentPhase, Tally
 from gglib.services.serving import RunningServer, ServingService
@@ -54,6 +56,8 @@ class Pool:
         self._clock = clock
         self._events = events
         self._health_check_interval_s = health_check_interval_s
+        self._pauses: set[anyio.CancelScope] = set()
+        """The times between two rounds that run now."""
         self._strikes: dict[str, int] = {}
         """Failed checks in a row, by server id."""
         self._callbacks: list[EvictionCallback] = []
@@ -106,18 +110,42 @@ class Pool:
                 now = self._clock.now()
                 self._events.emit(WarmUpFailed(at=now, model_name=name, reason=str(error)))
 
+    def planner(self, planning: Planning, size: Size, limits: Mapping[str, int]) -> Planner:
+        """Return the planner that is asked for, by this pool's budgets.
+
+        Raises:
+            ConfigurationError: ``limits`` has a budget for a device that is not here.
+            InvalidValue: the planner is not told what it needs, or wrongly.
+        """
+        self._ledger.check_limits(limits)
+        return planner_for(planning, size, self._ledger.budgets)
+
+    async def change(
+        self, *, health_check_interval_s: float | None, limits: Mapping[str, int]
+    ) -> None:
+        """Check health that often, and heed these budgets, from now on."""
+        self._health_check_interval_s = health_check_interval_s
+        for pause in self._pauses:
+            pause.cancel()
+        self._ledger.set_limits(limits)
+        await self.measure()
+        await self._router.reconsider()
+
     async def keep(self) -> None:
         """Look after the servers, for ever."""
         async with anyio.create_task_group() as rounds:
             # Apart: a driver that hangs keeps nobody from seeing that a server does.
             rounds.start_soon(self._every_round, self._observe_all)
-            if self._health_check_interval_s is not None:
-                rounds.start_soon(self._every_round, self._check_all)
+            rounds.start_soon(self._every_round, self._check_all)
 
     async def _every_round(self, work: Callable[[], Awaitable[None]]) -> None:
         while True:
-            await self._clock.sleep(self._health_check_interval_s or _LOOK_INTERVAL_S)
-            await work()
+            with anyio.CancelScope() as pause:
+                self._pauses.add(pause)
+                await self._clock.sleep(self._health_check_interval_s or _LOOK_INTERVAL_S)
+            self._pauses.discard(pause)
+            if not pause.cancelled_caught:
+                await work()
 
     def _ready(self) -> list[tuple[RunningServer, bool]]:
         """Return the ready servers, and whether each has something in flight."""
@@ -128,6 +156,8 @@ class Pool:
         ]
 
     async def _check_all(self) -> None:
+        if self._health_check_interval_s is None:
+            return
         ready = self._ready()
         present = {server.server_id for server, _ in ready}
         self._strikes = {key: value for key, value in self._strikes.items() if key in present}

@@ -121,6 +121,10 @@ class ServingService:
         """Return the servers this service started and has not stopped, oldest first."""
         return tuple(self._servers.values())
 
+    def change(self, *, start_timeout_s: float) -> None:
+        """Give every later start that long to become ready."""
+        self._starter.timeout_s = start_timeout_s
+
     async def start(
         self,
         model: Model,

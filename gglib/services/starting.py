@@ -63,7 +63,7 @@ class Starter:
         "_questions",
         "_registry",
         "_reports",
-        "_timeout_s",
+        "timeout_s",
     )
 
     def __init__(
@@ -82,7 +82,7 @@ class Starter:
         self._reports = reports
         self._questions = questions
         self._owner = owner
-        self._timeout_s = timeout_s
+        self.timeout_s = timeout_s
         self._keep_alive = keep_alive
 
     async def start(self, wish: Wish) -> Started:
@@ -103,7 +103,7 @@ class Starter:
             await self._registry.put(record)
             self._reports.started(record, handle)
             outcome = await until_settled(
-                runner, handle, clock=self._clock, timeout_s=self._timeout_s
+                runner, handle, clock=self._clock, timeout_s=self.timeout_s
             )
             if outcome.kind is not OutcomeKind.READY:
                 raise await self._failure(wish, runner, handle, outcome)
@@ -150,7 +150,7 @@ class Starter:
         lines = await last_lines(runner, handle)
         name = wish.config.model_name
         if outcome.kind is OutcomeKind.TIMEOUT:
-            return StartTimeout(name, self._timeout_s, lines)
+            return StartTimeout(name, self.timeout_s, lines)
         if wish.config.port is not None:
             if outcome.kind is OutcomeKind.PORT_HELD:
                 return PortInUse(handle.port, outcome.port_held_by)

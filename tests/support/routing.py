@@ -145,10 +145,19 @@ class Desk:
         """Have an administrator drain a model."""
         self._do(self.scheduler.drain(model.model_id, self.now))
 
-    def change(self, model: ModelTerms) -> None:
-        """Have the model's definition change, while it has servers."""
-        for server in self.servers(model):
+    def change(self, model: ModelTerms, *, anew: bool = False) -> None:
+        """Have the model's definition change; ``anew``: so that its servers will not do."""
+        self.models[model.model_id] = model
+        self._do(self.scheduler.change(model, self.now, afresh=anew))
+        for server in self.servers(model) if anew else ():
             self._do(self.scheduler.model_changed(server, self.now))
+
+    def retire(self, model: ModelTerms) -> None:
+        """Have nobody be able to ask for a model any more."""
+        self.scheduler.set_retired(model.model_id, True)
+        for server, phase in self.servers(model).items():
+            if phase == "ready":
+                self._do(self.scheduler.model_changed(server, self.now))
 
     def pin(self, model: ModelTerms, pinned: bool = True) -> None:
         """Have an administrator pin a model."""

@@ -112,6 +112,8 @@ class Router:
         self._tickets = count(1)
         self._waiters: dict[int, _Waiter] = {}
         self._known: dict[int, tuple[Model, ModelTerms]] = {}
+        self._replaced: dict[int, tuple[Model, Model]] = {}
+        """By id, a model as requests may still hold it that were resolved before a change."""
         self._slots: dict[int, _Slot] = {}
         self._idle = anyio.Event()
         self._alarm_at = math.inf
@@ -336,9 +338,11 @@ class Router:
                 return
 
     async def learn(self, model: Model) -> None:
-        """Take note that the model was seen to need more than was thought."""
+        """Take note that what the model needs is another than was thought."""
         self._stale.add(model.id)
-        self._scheduler.learn(await self._terms(model))
+        # A server's model is as it was when that started: what the user wants may be another.
+        known = self._known.get(model.id)
+        self._scheduler.learn(await self._terms(model if known is None else known[0]))
         self._carry_out(self._scheduler.reconsider(self._clock.monotonic()))
 
     async def take_note(self, models: Sequence[Model]) -> None:
@@ -348,13 +352,16 @@ class Router:
         servers end what they have. One that was started by hand stays as its starter wanted it.
         """
         now = {model.id: model for model in models}
-        for slot in list(self._slots.values()):
-            model = now.get(slot.model.id)
+        for known, _ in list(self._known.values()):
+            model = now.get(known.id)
             if model is None:
-                self._let_go_changed(slot)
-            elif self._known[model.id][0] != model:
+                self.retire(known)
+            elif model == known:
+                self._scheduler.set_retired(model.id, False)
+            else:
+                self.change(model)
                 with suppress(GglibError):  # a file beside it is gone: who asks for it is told
-                    await self._terms(model)
+                    await self.learn(model)
 
     async def reconsider(self) -> None:
         """Look anew who can start: there is more memory, or less."""
@@ -365,6 +372,47 @@ class Router:
             with suppress(GglibError):  # a file beside it is gone: who asks for it is told
                 self._scheduler.learn(await self._terms(self._known[model_id][0]))
         self._carry_out(self._scheduler.reconsider(self._clock.monotonic()))
+
+    # What a new configuration says
+
+    def set_policy(self, policy: Policy, planner: Planner, ttl_s: float | None) -> None:
+        """Play by other rules from now on; as in ``open_router``. Servers that run stay."""
+        self._ttl_s = ttl_s
+        now = self._clock.monotonic()
+        self._carry_out(self._scheduler.set_policy(policy, planner, now))
+        for model, _ in list(self._known.values()):
+            self.change(model)
+
+    def change(self, model: Model) -> None:
+        """Treat a model as it is said now, at once. What it needs of memory: see ``learn``.
+
+        Servers that will not do any more serve whoever waits now, and go; the next one is as
+        the model says. One that was started by hand stays.
+        """
+        known = self._known.get(model.id)
+        if known is None:
+            return
+        before, terms = known
+        if before is not model:
+            self._replaced[model.id] = (before, model)
+        terms = terms_of(
+            model, ttl_s=self._ttl_s, memory=terms.memory, context_size=terms.context_size
+        )
+        self._known[model.id] = (model, terms)
+        afresh = not is_served_alike(before, model)
+        now = self._clock.monotonic()
+        self._carry_out(self._scheduler.change(terms, now, afresh=afresh))
+        self._let_go_unlike(model)
+
+    def retire(self, model: Model) -> None:
+        """Let go a model that nobody can ask for any more, once whoever waits is served.
+
+        A server that was started by hand stays.
+        """
+        self._scheduler.set_retired(model.id, True)
+        for slot in self._slots_of(model):
+            if slot.server is not None:
+                self._let_go_changed(slot)
 
     def on_server_gone(self, callback: Callable[[RunningServer, Closing | None], None]) -> None:
         """Have ``callback(server, why)`` called when a server stops or dies; it must not raise.
@@ -453,6 +501,7 @@ class Router:
         return ticket, waiter.outcome
 
     async def _terms(self, model: Model) -> ModelTerms:
+        model = self._model_now(model)
         known = self._known.get(model.id)
         if known is not None and model.id not in self._stale:
             if known[0] is model:
@@ -466,6 +515,7 @@ class Router:
         except BaseException:
             self._stale.add(model.id)
             raise
+        model = self._model_now(model)
         terms = terms_of(
             model,
             ttl_s=self._ttl_s,
@@ -473,10 +523,13 @@ class Router:
             context_size=placement.context_size,
         )
         self._known[model.id] = (model, terms)
-        for slot in self._slots_of(model):
-            if not is_served_alike(slot.model, model):
-                self._let_go_changed(slot)
+        self._let_go_unlike(model)
         return terms
+
+    def _model_now(self, model: Model) -> Model:
+        """Return the model, or the one that has taken its place since it was resolved."""
+        before, after = self._replaced.get(model.id, (None, model))
+        return after if model is before else model
 
     async def _place(self, model: Model) -> Placement:
         if self._ledger is None:
@@ -487,6 +540,12 @@ class Router:
                 size = slot.context_size
                 return Placement(memory=await self._ledger.needs(model, size), context_size=size)
         return await self._ledger.place(model)
+
+    def _let_go_unlike(self, model: Model) -> None:
+        """Let those of a model's servers go that it would not be given today."""
+        for slot in self._slots_of(model):
+            if not is_served_alike(slot.model, model):
+                self._let_go_changed(slot)
 
     def _let_go_changed(self, slot: _Slot) -> None:
         if slot.server is None or not slot.server.by_hand:

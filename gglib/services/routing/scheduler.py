@@ -382,16 +382,53 @@ class Scheduler:
         ready = [each for each in model.residents if each.phase is ResidentPhase.READY]
         if not ready:
             return []
-        gate = next(self._arrivals)
         model.note(now, NoteKind.UNLOADED)
         for resident in ready:
-            resident.gate = gate
-            self._books.close(resident, Closing.DRAIN, now)
+            self._see_out(resident, Closing.DRAIN, now)
         if model.starting is not None:
             self._books.stop(model.starting, now)
+        self._places.advance(now)
+        return self._taken()
+
+    # What a new configuration says
+
+    def set_policy(self, policy: Policy, planner: Planner, now: float) -> list[Action]:
+        """Play by other rules from now on. Swaps under way go on; nobody is thrown out."""
+        self._policy = policy
+        self._places.set_policy(policy, planner)
+        self._places.advance(now)
+        return self._taken()
+
+    def change(self, terms: ModelTerms, now: float, *, afresh: bool = False) -> list[Action]:
+        """Take note that a model is to be treated otherwise; at once, for whoever waits, too.
+
+        ``afresh``: it is served otherwise, so that starts that failed tell nothing of the next.
+        Servers that will not do any more: see ``model_changed``.
+        """
+        if terms.model_id not in self._models:
+            return []
+        model = self._known(terms)
+        model.retired = False
+        if afresh:
+            model.refused_until = model.not_before = 0.0
+        ready = [each for each in model.residents if each.phase is ResidentPhase.READY]
+        for resident in ready:
+            resident.set_capacity()
+        at_work = sorted((each for each in ready if _stays(each)), key=_busyness)
+        for resident in at_work[terms.replicas :]:
+            self._see_out(resident, Closing.CHANGED, now)
         self._books.serve(model, now)
         self._places.advance(now)
         return self._taken()
+
+    def set_retired(self, model_id: int, retired: bool) -> None:
+        """Take note whether a model can be asked for: if not, a server that gets ready goes.
+
+        It serves whoever waits, first. Those that are ready now: see ``model_changed``.
+        """
+        model = self._models.get(model_id)
+        if model is not None:
+            model.retired = retired
 
     def model_changed(self, server: int, now: float) -> list[Action]:
         """Let one server go whose model has changed: it serves who waits now, the next the rest."""
@@ -400,13 +437,14 @@ class Scheduler:
             return []
         resident.model.note(now, NoteKind.CHANGED)
         if resident.phase is ResidentPhase.READY:
-            resident.gate = next(self._arrivals)
-            self._books.close(resident, Closing.CHANGED, now)
+            self._see_out(resident, Closing.CHANGED, now)
             self._books.serve(resident.model, now)
         else:
             self._books.stop(resident, now)
         self._places.advance(now)
         return self._taken()
+
+    # What is learnt
 
     def learn(self, terms: ModelTerms) -> None:
         """Take note that what is known of a model has changed: ``reconsider`` when all is told."""
@@ -466,6 +504,11 @@ class Scheduler:
 
     # How it is decided
 
+    def _see_out(self, resident: Resident, why: Closing, now: float) -> None:
+        """Have a ready server go when it has served whoever waits now."""
+        resident.gate = next(self._arrivals)
+        self._books.close(resident, why, now)
+
     def _known(self, terms: ModelTerms) -> ModelState:
         model = self._models.get(terms.model_id)
         if model is None:
@@ -486,11 +529,13 @@ class Scheduler:
 
     def _open(self, resident: Resident, now: float, slots: int | None) -> None:
         """Let a resident serve, those who wait already first."""
-        limits = [limit for limit in (resident.model.terms.limit, slots) if limit is not None]
         resident.phase = ResidentPhase.READY
-        resident.capacity = min(limits, default=None)
+        resident.slots = slots
+        resident.set_capacity()
         resident.ready_at = resident.used_at = now
         resident.gate = next(self._arrivals)
+        if resident.model.retired:
+            self._books.close(resident, Closing.CHANGED, now)
         self._books.serve(resident.model, now)
         if self._books.wanted:
             self._places.advance(now)
@@ -528,6 +573,16 @@ def _count_crash(resident: Resident, now: float) -> None:
     model.crashes = 1 if stable else model.crashes + 1
     if model.crashes > 1:
         model.not_before = now + min(_BREAKER_MAX_S, 2.0 ** min(model.crashes - 2, 10))
+
+
+def _stays(resident: Resident) -> bool:
+    """Whether it is ready, and nobody has told it to go; a swap may yet be called off."""
+    return resident.phase is ResidentPhase.READY and resident.closing in (None, Closing.SWAP)
+
+
+def _busyness(resident: Resident) -> tuple[int, int]:
+    """Sort the busiest server first; of equals, the oldest."""
+    return (-resident.in_flight, resident.server)
 
 
 def _may_yield_now(resident: Resident, now: float) -> bool:

@@ -85,7 +85,10 @@ class Resident:
     model: ModelState
     started_at: float
     phase: ResidentPhase = ResidentPhase.STARTING
+    slots: int | None = None
+    """How many requests the server works on at once; ``None``: any number."""
     capacity: int | None = None
+    """What it may have in flight: its slots, or the model's limit, if that is less."""
     in_flight: int = 0
     levels: dict[int, int] = attrs.Factory(dict)
     """How many are in flight, by priority."""
@@ -105,6 +108,11 @@ class Resident:
     stopping_since: float = 0.0
     requests: int = 0
     """How many it was given."""
+
+    def set_capacity(self) -> None:
+        """Find out how many requests it may have in flight."""
+        limits = [limit for limit in (self.model.terms.limit, self.slots) if limit is not None]
+        self.capacity = min(limits, default=None)
 
     @property
     def is_idle(self) -> bool:
@@ -185,6 +193,8 @@ class ModelState:
 
     terms: ModelTerms
     pinned: bool = False
+    retired: bool = False
+    """Whether nobody can ask for it any more: it goes when whoever waits is served."""
     line: Line = attrs.Factory(Line)
     residents: list[Resident] = attrs.Factory(list)
     """Its servers, the oldest first."""

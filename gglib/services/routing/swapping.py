@@ -36,6 +36,11 @@ class Swapping:
         self._held: dict[int, list[Held]] = {}
         self._plans: dict[tuple[int, Hashable], list[Resident] | None] = {}
 
+    def set_policy(self, policy: Policy, planner: Planner) -> None:
+        """Plan otherwise from now on."""
+        self._policy = policy
+        self._planner = planner
+
     # Places
 
     def advance(self, now: float) -> None:

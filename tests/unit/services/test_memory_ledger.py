@@ -322,3 +322,21 @@ async def test_model_is_not_refused_for_what_its_servers_kept_beyond_need() -> N
     assert await ledger.observe(server)
     await ledger.remember(server, 1)
     assert (await ledger.place(kept)).memory == {"cpu": ledger.budgets["cpu"]}
+
+
+async def test_limits_that_change_hold_at_once_and_what_has_none_is_measured_again() -> None:
+    """Also of a device that a model is on: what was said of it holds no longer."""
+    ledger = await opened(cpu(8 * GIB, 6 * GIB), gpu(0, 4 * GIB, 3 * GIB), limits={"cuda0": GIB})
+    assert ledger.budgets["cuda0"] == GIB
+    ledger.set_limits({"cpu": 2 * GIB})
+    assert ledger.budgets["cpu"] == 2 * GIB
+    await ledger.measure([])
+    assert ledger.budgets == {"cpu": 2 * GIB, "cuda0": 3 * GIB}
+
+
+async def test_limit_for_a_device_that_is_not_here_is_refused_before_it_holds() -> None:
+    """The others stay."""
+    ledger = await opened(cpu(8 * GIB, 6 * GIB), limits={"cpu": GIB})
+    with pytest.raises(ConfigurationError, match="no such device"):
+        ledger.check_limits({"mars": 1})
+    assert ledger.budgets["cpu"] == GIB

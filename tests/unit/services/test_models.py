@@ -420,3 +420,49 @@ class Flaky:
     def __init__(self, inner: ModelCatalog) -> None:
         self.revision = inner.revision
         self.list = inner.list
+
+
+async def test_other_declarations_hold_when_they_are_taken_up(tmp_path: Path) -> None:
+    """Until then nothing has changed; what is declared as before is the very same model."""
+    path = tmp_path / "tiny.gguf"
+    path.write_bytes(TINY)
+    kept, gone = Declaration(name="kept", path=path), Declaration(name="gone", path=path)
+    async with open_house(tmp_path, kept, gone) as house:
+        before = {model.name: model for model in await house.service.list()}
+        other = Declaration(name="other", path=path, aliases=("o",))
+        declared = await house.service.declare([kept, other])
+        assert sorted(house.service.known) == ["gone", "kept"]
+        house.service.take_up(declared)
+        assert house.service.peek("gone") is None
+        found = house.service.peek("o")
+        assert found is not None
+        assert found.model.name == "other"
+        assert await house.names() == ["kept", "other"]
+        assert (await house.service.resolve("kept")).model is before["kept"]
+        with pytest.raises(ModelNotFound):
+            await house.service.resolve("gone")
+
+
+async def test_row_of_a_name_that_is_no_longer_declared_is_back_with_the_same_id(
+    tmp_path: Path,
+) -> None:
+    """It was there all the time."""
+    async with open_house(tmp_path) as plain:
+        row = await plain.service.add(plain.file(), name="m")
+    async with open_house(tmp_path, Declaration(name="m", path=tmp_path / "m.gguf")) as house:
+        assert (await house.service.resolve("m")).model.origin.kind == "config"
+        house.service.take_up(await house.service.declare([]))
+        found = (await house.service.resolve("m")).model
+        assert (found.id, found.origin.kind) == (row.id, "file")
+
+
+async def test_declared_file_that_comes_later_is_read_by_the_next_declaration(
+    tmp_path: Path,
+) -> None:
+    """Though nothing else has changed."""
+    item = Declaration(name="m", path=tmp_path / "m.gguf")
+    async with open_house(tmp_path, item) as house:
+        assert (await house.service.resolve("m")).model.size_bytes == 0
+        house.file("m.gguf")
+        house.service.take_up(await house.service.declare([item]))
+        assert (await house.service.resolve("m")).model.size_bytes == len(TINY)

@@ -422,3 +422,26 @@ async def test_model_with_too_large_a_context_is_started_with_less(tmp_path: Pat
         second = await home.router.acquire(a)
         assert (second.server.record.config.context_size or 0) < size
         second.release()
+
+
+async def test_other_interval_of_checks_holds_at_once(tmp_path: Path) -> None:
+    """Nobody waits for the end of the old one."""
+    sick = MockScript(unhealthy=((1.0, 1e9),))
+    async with house(tmp_path, script=sick, health_check_interval_s=10_000) as home:
+        (await home.router.acquire(await home.add("a"))).release()
+        await home.clock.sleep(50)
+        assert not home.of(ServerUnhealthy)
+        await home.pool.change(health_check_interval_s=5, limits={})
+        await home.clock.sleep(50)
+        assert home.of(ServerUnhealthy)
+
+
+async def test_other_budgets_let_those_start_who_wait(tmp_path: Path) -> None:
+    """What was too large is let in, and the other way round."""
+    async with house(tmp_path, routing={"budgets": {"cpu": GIB}}) as home:
+        large = await home.add("large", memory_bytes=2 * GIB)
+        with pytest.raises(DoesNotFit):
+            await home.router.acquire(large)
+        await home.pool.change(health_check_interval_s=None, limits={"cpu": 3 * GIB})
+        (await home.router.acquire(large)).release()
+        assert home.pool.budgets == {"cpu": 3 * GIB}

@@ -7,14 +7,17 @@ from contextlib import asynccontextmanager
 
 import anyio
 import anyio.lowlevel
+import attrs
 import pytest
-from support.gateway import FakeServing, model
+from support.gateway import FakeServing, model, running_server
 from support.upstream import ScriptedUpstream
 
 from gglib.bootstrap import SystemClock
-from gglib.domain.model import Model
+from gglib.domain.model import Model, ModelDefaults
+from gglib.domain.ownership import OwnerKind
 from gglib.errors import BreakerOpen, QueueFull, ShuttingDown, StartFailed, Unloaded
 from gglib.services.memory_ledger import Placement
+from gglib.services.routing.planners import CountPlanner
 from gglib.services.routing.router import Lease, Router, open_router
 from gglib.services.routing.scheduler import ResidentPhase
 from gglib.services.routing.terms import Policy
@@ -311,3 +314,61 @@ async def test_server_is_stopped_though_nothing_can_be_learnt_from_it() -> None:
                     pass
     assert serving.stops == ["a", "b"]
     assert evicted == ["swap", "shutdown"]
+
+
+async def test_request_that_was_resolved_before_a_change_starts_the_model_as_it_is_now() -> None:
+    """Whoever still holds the old one means the new one."""
+    changed = attrs.evolve(A, defaults=ModelDefaults(server={"context_size": 512}))
+    async with routing() as (router, serving):
+        async with router.lease(A):
+            pass
+        router.change(changed)
+        await router.wait_unloaded(A)
+        async with router.lease(A) as lease:
+            assert lease.server.model is changed
+        pinned = attrs.evolve(changed, defaults=attrs.evolve(changed.defaults, pinned=True))
+        router.change(pinned)
+        lease_now = router.try_lease(pinned)
+        assert lease_now is not None
+        lease_now.release()
+        (await router.acquire(changed)).release()
+        assert router.residents()[0].pinned
+        assert serving.starts == ["a", "a"]
+
+
+async def test_what_is_learnt_of_a_server_leaves_the_model_as_it_is_now() -> None:
+    """A server's model is as it was when that started."""
+    changed = attrs.evolve(A, defaults=ModelDefaults(pinned=True))
+    async with routing() as (router, _serving):
+        async with router.lease(A) as lease:
+            router.change(changed)
+            await router.learn(lease.server.model)
+            assert router.residents()[0].pinned
+            again = router.try_lease(changed)
+            assert again is not None
+            again.release()
+
+
+async def test_idle_time_of_all_models_holds_at_once() -> None:
+    """Also for what idles already."""
+    async with routing() as (router, _serving):
+        async with router.lease(A):
+            pass
+        assert router.residents()[0].ttl_left_s is None
+        router.set_policy(Policy(), CountPlanner(1), 0.01)
+        await router.wait_unloaded(A)
+        assert router.residents() == []
+
+
+async def test_retired_model_goes_and_a_server_that_was_started_by_hand_stays() -> None:
+    """It is its starter's."""
+    async with routing() as (router, serving):
+        found = running_server("by-hand", A, 1)
+        owner = attrs.evolve(found.record.owner, kind=OwnerKind.STANDALONE)
+        found = attrs.evolve(found, record=attrs.evolve(found.record, owner=owner))
+        serving.deaths["by-hand"] = anyio.Event()
+        assert await router.take_over(found)
+        router.retire(A)
+        router.change(attrs.evolve(A, defaults=ModelDefaults(server={"threads": 1})))
+        await settle()
+        assert [view.server for view in router.residents()] == [found]

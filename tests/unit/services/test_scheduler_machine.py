@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -128,9 +129,15 @@ class Schedules(RuleBasedStateMachine):
     def drain(self, number: int) -> None:
         self.desk.drain(self.models[number])
 
+    @rule(number=NUMBERS, anew=st.booleans(), limit=st.sampled_from([None, 1, 2]))
+    def change(self, number: int, anew: bool, limit: int | None) -> None:
+        changed = attrs.evolve(self.models[number], limit=limit)
+        self.models = [*self.models[:number], changed, *self.models[number + 1 :]]
+        self.desk.change(changed, anew=anew)
+
     @rule(number=NUMBERS)
-    def change(self, number: int) -> None:
-        self.desk.change(self.models[number])
+    def retire(self, number: int) -> None:
+        self.desk.retire(self.models[number])
 
     @rule(number=st.integers(0, 1), pinned=st.booleans())
     def pin(self, number: int, pinned: bool) -> None:
@@ -158,6 +165,12 @@ class Schedules(RuleBasedStateMachine):
         for each in self.desk.scheduler.residents:
             if each.closing is Closing.SWAP and self.desk.phases[each.server] == "ready":
                 assert any(self.is_for(other, each) for other in self.models)
+
+    @invariant()
+    def retired_models_are_on_their_way_out(self) -> None:
+        """No server of one stays, whenever it got ready."""
+        for each in self.desk.scheduler.residents:
+            assert not (each.model.retired and each.takes_requests)
 
     def is_for(self, model: ModelTerms, victim: Resident) -> bool:
         """Whether the place of ``victim`` is for ``model``."""
