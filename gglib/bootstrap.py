@@ -56,8 +56,16 @@ from gglib.settings import DeclaredModel, Settings
 if TYPE_CHECKING:
     from gglib.services.pool import Pool
     from gglib.services.routing.router import Router
+    from gglib.services.routing.terms import Policy
 
-__all__ = ["Composition", "SystemClock", "compose", "make_data_dir"]
+__all__ = [
+    "Composition",
+    "SystemClock",
+    "compose",
+    "declarations_of",
+    "make_data_dir",
+    "policy_of",
+]
 
 P = TypeVar("P")
 
@@ -165,9 +173,7 @@ class Composition:
                 ),
                 clock=self.clock,
                 events=self.events,
-                declarations=[
-                    _declaration(name, declared) for name, declared in self.settings.models.items()
-                ],
+                declarations=declarations_of(self.settings),
             )
         models: ModelService = self._parts["models"]
         return models
@@ -260,7 +266,6 @@ class Composition:
         from gglib.services.pool import Pool
         from gglib.services.routing.planning import planner_for
         from gglib.services.routing.router import open_router
-        from gglib.services.routing.terms import Policy
 
         routing, pool = self.settings.routing, self.settings.pool
         ledger = MemoryLedger(
@@ -280,14 +285,7 @@ class Composition:
             serving,
             clock=self.clock,
             planner=planner_for(routing, pool, ledger.budgets),
-            policy=Policy(
-                queue_limit=self.settings.gateway.queue_limit,
-                patience_factor=routing.patience_factor,
-                max_wait_s=pool.max_wait_s,
-                max_drain_s=routing.max_drain_s,
-                min_size=pool.min_size,
-                finish_loads=routing.finish_loads,
-            ),
+            policy=policy_of(self.settings),
             ttl_s=pool.ttl_s,
             ledger=ledger,
         ) as router:
@@ -399,6 +397,25 @@ def make_data_dir(path: Path) -> None:
     except OSError as error:
         reason = "it is not a directory" if path.exists() else error.strerror or str(error)
         raise DataDirectoryUnusable(path, reason) from None
+
+
+def policy_of(settings: Settings) -> Policy:
+    """Return how the scheduler is to weigh, by the settings."""
+    from gglib.services.routing.terms import Policy
+
+    return Policy(
+        queue_limit=settings.gateway.queue_limit,
+        patience_factor=settings.routing.patience_factor,
+        max_wait_s=settings.pool.max_wait_s,
+        max_drain_s=settings.routing.max_drain_s,
+        min_size=settings.pool.min_size,
+        finish_loads=settings.routing.finish_loads,
+    )
+
+
+def declarations_of(settings: Settings) -> list[Declaration]:
+    """Return the models that the settings file declares."""
+    return [_declaration(name, declared) for name, declared in settings.models.items()]
 
 
 def _declaration(name: str, declared: DeclaredModel) -> Declaration:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gc
+import os
 import signal
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
@@ -40,6 +42,8 @@ def serve(
 ) -> None:
     """Serve every model at one OpenAI-compatible address, until Ctrl-C.
 
+    SIGHUP has it read its settings anew.
+
     Parameters
     ----------
     host
@@ -60,8 +64,10 @@ def serve(
         async with anyio.create_task_group() as tasks:
             signals = _Signals()
             await tasks.start(signals.watch)
-            async with open_gateway(settings, events=LogSink()) as gateway:
+            reread = partial(settings_for, common, flags)
+            async with open_gateway(settings, events=LogSink(), reread=reread) as gateway:
                 signals.at_second = gateway.cut
+                signals.at_hangup = partial(tasks.start_soon, gateway.reload)
                 settle_garbage()
                 _announce(gateway, as_json=common.json)
                 await signals.first.wait()
@@ -81,17 +87,48 @@ def _announce(gateway: Gateway, *, as_json: bool) -> None:
 
 
 class _Signals:
-    """The first one ends the gateway when its answers are finished, the second at once."""
+    """The first one ends the gateway when its answers are finished, the second at once.
+
+    SIGHUP asks for a reload, unless it tells that the terminal is gone.
+    """
 
     def __init__(self) -> None:
         self.first = anyio.Event()
         self.at_second: Callable[[], None] | None = None
+        self.at_hangup: Callable[[], object] | None = None
+        self._had_terminal = _has_terminal()
 
     async def watch(self, *, task_status: TaskStatus[None]) -> None:
         """Watch, for ever."""
-        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
+        with anyio.open_signal_receiver(*_heeded()) as signals:
             task_status.started()
-            async for _ in signals:
+            async for number in signals:
+                if number == _HANGUP and not (self._had_terminal and not _has_terminal()):
+                    # Before it serves there is nothing to reload: what it reads is new.
+                    if self.at_hangup is not None:
+                        self.at_hangup()
+                    continue
                 if self.first.is_set() and self.at_second is not None:
                     self.at_second()
                 self.first.set()
+
+
+#: Windows has none.
+_HANGUP = getattr(signal, "SIGHUP", None)
+
+
+def _heeded() -> list[signal.Signals]:
+    """Return the signals to watch. Under ``nohup`` SIGHUP means nothing, and stays so."""
+    heeded = [signal.SIGINT, signal.SIGTERM]
+    if _HANGUP is not None and signal.getsignal(_HANGUP) is not signal.SIG_IGN:
+        heeded.append(_HANGUP)
+    return heeded
+
+
+def _has_terminal() -> bool:
+    """Return whether this process has a terminal that it was started from."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | getattr(os, "O_NOCTTY", 0)))
+    except OSError:
+        return False
+    return True

@@ -9,6 +9,8 @@ import attrs
 __all__ = [
     "AdapterFailed",
     "CallbackFailed",
+    "ConfigReloadFailed",
+    "ConfigReloaded",
     "ContextReduced",
     "Event",
     "GatewayStarted",
@@ -218,3 +220,20 @@ class GatewayStopped(Event):
 
     name: ClassVar[str] = "gateway.stopped"
     address: str
+
+
+@attrs.frozen(kw_only=True)
+class ConfigReloaded(Event):
+    """The gateway has read its settings anew and works by them."""
+
+    name: ClassVar[str] = "config.reloaded"
+    changed: tuple[str, ...]
+    at_next_start: tuple[str, ...]
+
+
+@attrs.frozen(kw_only=True)
+class ConfigReloadFailed(Event):
+    """The settings that the gateway has read anew are no good; it goes on by the old ones."""
+
+    name: ClassVar[str] = "config.reload_failed"
+    reason: str

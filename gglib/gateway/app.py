@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -11,17 +12,26 @@ from litestar.exceptions import HTTPException
 from litestar.params import FromPath, FromQuery
 
 from gglib.domain.model import Model
-from gglib.errors import GglibError, InvalidRequest, NotRunning
+from gglib.errors import (
+    ConfigurationError,
+    GglibError,
+    InvalidRequest,
+    NotRunning,
+)
 from gglib.gateway.ollama.routes import PREFIX, ollama_routes, refuse_route
 from gglib.gateway.problems import answer_for
-from gglib.gateway.relay.body_rules import RuleBook
-from gglib.gateway.relay.limits import Limits
+from gglib.gateway.relay.shared import RelayShared
 from gglib.gateway.sight import ROUTES, Sight
 from gglib.services.models import ModelService
 from gglib.services.pool import Pool
 from gglib.services.routing.router import ResidentView, Router
+from gglib.settings.difference import Difference
 
-__all__ = ["Parts", "make_app"]
+__all__ = ["Parts", "Reload", "make_app"]
+
+
+#: Reads the settings anew, and tells what they differ in.
+Reload = Callable[[], Awaitable[Difference]]
 
 
 class Parts(msgspec.Struct, frozen=True):
@@ -32,8 +42,8 @@ class Parts(msgspec.Struct, frozen=True):
     pool: Pool
     log_error: Any
     sight: Sight
-    limits: Limits = Limits()
-    rule_book: RuleBook = RuleBook()
+    shared: RelayShared
+    reload: Reload
 
 
 def _parts(state: State) -> Parts:
@@ -215,6 +225,17 @@ async def why(state: State, name: FromPath[str]) -> dict[str, Any]:
     return {"model": model.name, "story": parts.router.why(model)}
 
 
+@post("/admin/config/reload", status_code=200)
+async def reload_config(state: State) -> dict[str, Any]:
+    """Read the settings anew, and take up what has changed; all of it, or nothing."""
+    try:
+        found = await _parts(state).reload()
+    except ConfigurationError as error:
+        # The file is at fault, which whoever asks can mend; nothing here has failed.
+        raise InvalidRequest(str(error), None, "configuration_error") from None
+    return {"changed": list(found.now), "at_next_start": list(found.at_next_start)}
+
+
 def _answer(error: GglibError, status: int | None = None) -> Response[bytes]:
     answer = answer_for(error, status=status)
     return Response(
@@ -259,12 +280,9 @@ def make_app(parts: Parts) -> Litestar:
             why,
             *ROUTES,
             ollama_routes(
-                parts.models,
-                parts.router,
-                limits=parts.limits,
-                rule_book=parts.rule_book,
-                log_error=parts.log_error,
+                parts.models, parts.router, shared=parts.shared, log_error=parts.log_error
             ),
+            reload_config,
         ],
         state=State({"parts": parts, "sight": parts.sight}),
         exception_handlers={

@@ -49,6 +49,16 @@ class Doors:
         allowed_origins: Iterable[str] = (),
     ) -> None:
         self.admin_token = admin_token
+        self.change(api_keys=api_keys, own_names=own_names, allowed_origins=allowed_origins)
+
+    def change(
+        self,
+        *,
+        api_keys: Iterable[str],
+        own_names: Iterable[str],
+        allowed_origins: Iterable[str],
+    ) -> None:
+        """Admit by these from now on. Whoever remembers who was admitted must ask again."""
         self._api_keys = tuple(key.encode() for key in api_keys)
         self._own_names = _LOCAL_NAMES | {name.lower() for name in own_names}
         self._allowed_origins = frozenset(allowed_origins)

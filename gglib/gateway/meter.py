@@ -115,6 +115,10 @@ class Meter:
         self._log = log
         self._now = now
 
+    def set_log(self, log: Callable[[RequestFinished], None] | None) -> None:
+        """Have ``log`` told of every request's end from now on; ``None``: nobody."""
+        self._log = log
+
     def granted(self, target: bytes, model_name: str, queue_wait_s: float) -> Counts:
         """Count a request that has got a server; return where the rest of it is counted."""
         counts = self._counts_for(target, model_name)

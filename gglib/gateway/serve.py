@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from functools import partial
+from typing import Any
 
 import anyio
 import attrs
@@ -14,23 +15,29 @@ from gglib import __version__
 from gglib.bootstrap import Composition, compose
 from gglib.domain.events import GatewayStarted, GatewayStopped
 from gglib.domain.ownership import Asker, OwnerKind
-from gglib.errors import Forbidden
+from gglib.errors import NotConfigured
 from gglib.gateway.adoption import adopt_all
 from gglib.gateway.doors import Doors
 from gglib.gateway.event_feed import EventFeed
-from gglib.gateway.listener import bind, is_loopback, url_of
+from gglib.gateway.listener import bind, url_of
 from gglib.gateway.meter import Loads, Meter
 from gglib.gateway.presence import PresenceKeeper, hold_presence
 from gglib.gateway.relay.body_rules import RuleBook
-from gglib.gateway.relay.limits import Limits
 from gglib.gateway.relay.routes import RELAYED_ROUTES
 from gglib.gateway.relay.shared import RelayShared
+from gglib.gateway.reload import (
+    Reloader,
+    check_exposure,
+    door_terms,
+    limits_of,
+    session_header_of,
+)
 from gglib.gateway.server import GatewayServer, log_error
 from gglib.given import GivenAdapters
 from gglib.ports.clock import Clock
 from gglib.ports.event_sink import EventSink
 from gglib.services.server_logs import ServerLogs
-from gglib.settings import GatewaySettings, Settings
+from gglib.settings import Settings
 
 __all__ = ["Gateway", "open_gateway"]
 
@@ -47,6 +54,8 @@ class Gateway:
     """Begin a graceful end; the context manager's block should then end."""
     cut: Callable[[], None]
     """Break off what a graceful end still waits for."""
+    reload: Callable[[], Coroutine[Any, Any, None]]
+    """Read the settings anew, and take up what has changed; what comes of it is an event."""
 
 
 @contextlib.asynccontextmanager
@@ -56,17 +65,19 @@ async def open_gateway(
     events: EventSink,
     clock: Clock | None = None,
     given: GivenAdapters | None = None,
+    reread: Callable[[], Settings] | None = None,
 ) -> AsyncIterator[Gateway]:
     """Serve for the block. At its end answers in progress are finished, up to the deadline.
 
-    ``given`` takes the place of installed adapters.
+    ``given`` takes the place of installed adapters. ``reread`` reads the settings from where
+    ``settings`` came from, when they are to be reloaded; without it they cannot be.
 
     Raises:
         Forbidden: the address is not loopback, and there is neither a key nor ``insecure``.
         GatewayRunning: the data directory has a gateway already.
         PortInUse: somebody listens on the port.
     """
-    _check_exposure(settings.gateway)
+    check_exposure(settings.gateway)
     loads = Loads()
     feed = EventFeed(events, loads)
     async with compose(settings, events=feed, clock=clock, given=given) as parts:
@@ -78,7 +89,7 @@ async def open_gateway(
                 settings.gateway.host, settings.gateway.port, holder=processes.holder_of_port
             )
             with contextlib.closing(listener):
-                async with _serve(parts, presence, listener, feed, meter) as gateway:
+                async with _serve(parts, presence, listener, feed, meter, reread) as gateway:
                     yield gateway
 
 
@@ -89,6 +100,7 @@ async def _serve(
     listener: socket.socket,
     feed: EventFeed,
     meter: Meter,
+    reread: Callable[[], Settings] | None,
 ) -> AsyncIterator[Gateway]:
     settings = parts.settings.gateway
     models = await parts.models()
@@ -101,29 +113,40 @@ async def _serve(
         shared = RelayShared(
             router=router,
             models=models,
-            doors=Doors(
-                admin_token=presence.admin_token,
-                api_keys=settings.api_keys,
-                own_names=(settings.host, socket.gethostname(), *settings.allowed_hosts),
-                allowed_origins=settings.allowed_origins,
-            ),
-            limits=_limits(settings),
-            session_header=settings.session_header.lower().encode("ascii"),
+            doors=Doors(admin_token=presence.admin_token, **door_terms(settings)),
+            limits=limits_of(settings),
+            session_header=session_header_of(settings),
             loading_state=settings.loading_state,
             rule_book=RuleBook(parts.settings.inference),
             on_task_error=log_error,
             meter=meter,
         )
         logs = ServerLogs(await parts.registry(), await parts.runners())
-        server = GatewayServer(
-            shared, pool, feed, logs, shutdown_timeout_s=settings.shutdown_timeout_s
+        reloader = Reloader(
+            parts,
+            reread or _no_file,
+            shared=shared,
+            models=models,
+            serving=serving,
+            router=router,
+            pool=pool,
         )
+        server = GatewayServer(
+            shared,
+            pool,
+            feed,
+            logs,
+            shutdown_timeout_s=settings.shutdown_timeout_s,
+            reload=reloader.reload,
+        )
+        reloader.on_applied(server.change)
         router.on_server_gone(server.drop_server)
         await adopt_all(found.adoptable, models=models, serving=serving, router=router)
         await pool.measure(afresh=True)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(models.watch, router.take_note)
             tasks.start_soon(pool.keep)
+            tasks.start_soon(reloader.watch)
             tasks.start_soon(server.serve_on, listener)
             presence.announce(address, version=__version__, started_at=parts.clock.now())
             parts.events.emit(GatewayStarted(at=parts.clock.now(), address=address))
@@ -135,7 +158,14 @@ async def _serve(
                 server.stop()
 
             try:
-                yield Gateway(address, presence.admin_token, model_count, stop, server.cut)
+                yield Gateway(
+                    address,
+                    presence.admin_token,
+                    model_count,
+                    stop,
+                    server.cut,
+                    reloader.try_reload,
+                )
             finally:
                 stop()
                 with anyio.CancelScope(shield=True):
@@ -145,21 +175,5 @@ async def _serve(
     parts.events.emit(GatewayStopped(at=parts.clock.now(), address=address))
 
 
-def _limits(settings: GatewaySettings) -> Limits:
-    return Limits(
-        max_body_bytes=settings.max_body_bytes,
-        max_header_bytes=settings.max_header_bytes,
-        header_timeout_s=settings.header_timeout_s,
-        keep_alive_s=settings.keep_alive_s,
-        stall_timeout_s=settings.stall_timeout_s,
-        silence_timeout_s=settings.silence_timeout_s,
-        keepalive_comment_s=settings.keepalive_comment_s,
-    )
-
-
-def _check_exposure(settings: GatewaySettings) -> None:
-    if not (is_loopback(settings.host) or settings.api_keys or settings.insecure):
-        raise Forbidden(
-            f"host {settings.host} can be reached from other machines and no key is set; "
-            "set [gateway] api_keys, or say --insecure"
-        )
+def _no_file() -> Settings:
+    raise NotConfigured("reload", "this gateway was given its settings by a program")

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import anyio
 import uvicorn
 
-from gglib.gateway.app import Parts, make_app
+from gglib.gateway.app import Parts, Reload, make_app
 from gglib.gateway.event_feed import EventFeed
 from gglib.gateway.metered_app import MeteredApp
 from gglib.gateway.metrics import Metrics
@@ -22,6 +22,7 @@ from gglib.services.pool import Pool
 from gglib.services.routing.state import Closing
 from gglib.services.server_logs import ServerLogs
 from gglib.services.serving import RunningServer
+from gglib.settings import GatewaySettings
 
 __all__ = ["GatewayServer"]
 
@@ -48,6 +49,7 @@ class GatewayServer:
         logs: ServerLogs,
         *,
         shutdown_timeout_s: float,
+        reload: Reload,
         sweep_interval_s: float = 0.5,
     ) -> None:
         self._stopping = anyio.Event()
@@ -65,8 +67,8 @@ class GatewayServer:
                 pool=pool,
                 log_error=log_error,
                 sight=sight,
-                limits=shared.limits,
-                rule_book=shared.rule_book,
+                shared=shared,
+                reload=reload,
             )
         )
         shared.meter.know_routes(route.path for route in app.routes)
@@ -79,7 +81,7 @@ class GatewayServer:
             access_log=False,
             server_header=False,
             date_header=False,
-            timeout_graceful_shutdown=max(1, round(shutdown_timeout_s)),
+            timeout_graceful_shutdown=_whole_seconds(shutdown_timeout_s),
         )
         self._shared = shared
         self._server = _Uvicorn(config)
@@ -97,6 +99,13 @@ class GatewayServer:
                     connection.transport.abort()
                 tasks.cancel_scope.cancel()
                 self._ended.set()
+
+    def change(self, settings: GatewaySettings) -> None:
+        """Go by other settings from now on, every connection too."""
+        self._server.config.timeout_graceful_shutdown = _whole_seconds(settings.shutdown_timeout_s)
+        for connection in list(self._server.server_state.connections):
+            if isinstance(connection, GatewayProtocol):
+                connection.renew()
 
     def stop(self) -> None:
         """Begin a graceful end: nothing new is accepted."""
@@ -130,6 +139,11 @@ class GatewayServer:
             for connection in list(self._server.server_state.connections):
                 if isinstance(connection, GatewayProtocol):
                     connection.check(connection.loop.time())
+
+
+def _whole_seconds(seconds: float) -> int:
+    """Return what uvicorn takes: whole seconds, and at least one."""
+    return max(1, round(seconds))
 
 
 def log_error(error: BaseException) -> None:

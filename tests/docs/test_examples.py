@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Iterator
 from inspect import iscoroutinefunction
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import anyio
 import attrs
+import jsonschema
 import pytest
 from cyclopts import App
 from support.extras import require_embedded_engine
@@ -31,6 +33,7 @@ from gglib.settings import (
     ServingSettings,
     load_settings,
 )
+from gglib.settings.schema import settings_schema
 from gglib_adapters.engines.command import PLACEHOLDERS
 from gglib_adapters.runners.local.settings import LocalRunnerSettings
 from gglib_adapters.runners.mock.settings import MockRunnerSettings
@@ -93,12 +96,13 @@ def test_python_example_runs(code: str, name: str, home: Path) -> None:
 
 @pytest.mark.parametrize(("code", "name"), blocks("toml"))
 def test_settings_example_is_accepted(code: str, name: str, tmp_path: Path) -> None:
-    """Nothing in it is unknown or wrong. The files it names need not exist."""
+    """Nothing in it is unknown or wrong, to editors neither. Files it names need not exist."""
     del name
     file = tmp_path / "gglib.toml"
     file.write_text(code)
     flags = {"config": file, "data_dir": tmp_path / "home"}
     assert load_settings(flags=flags, environ={}).settings.config_file == file
+    jsonschema.validate(tomllib.loads(code), settings_schema(), jsonschema.Draft7Validator)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -160,7 +164,7 @@ def test_http_page_has_every_error_code_and_route() -> None:
     page = (REFERENCE / "http.md").read_text()
     for path in INFERENCE_PATHS:
         assert f"`POST {path}`" in page
-    app = make_app(Parts(models=None, router=None, pool=None, log_error=None, sight=None))  # type: ignore[arg-type]
+    app = make_app(Parts(*[None] * 7))  # type: ignore[arg-type]
     for route in app.routes:
         fixed = route.path.partition("{")[0]
         for method in route.methods - {"OPTIONS"}:  # type: ignore[attr-defined]

@@ -38,6 +38,7 @@ from gglib.services.routing.router import Router, open_router
 from gglib.services.routing.terms import Policy
 from gglib.services.server_logs import ServerLogs
 from gglib.services.serving import RunningServer
+from gglib.settings.difference import Difference
 from gglib.testing.contexts import RecordingSink
 from gglib_adapters.catalog.memory import MemoryServerRegistry
 from support.ledgers import paper_ledger
@@ -257,6 +258,7 @@ async def open_socket_gateway(
                 logs or ServerLogs(MemoryServerRegistry(), RunnerSet({})),
                 shutdown_timeout_s=shutdown_timeout_s,
                 sweep_interval_s=0.02,
+                reload=_no_reload,
             )
             router.on_server_gone(server.drop_server)
             tasks.start_soon(server.serve_on, listener)
@@ -273,6 +275,10 @@ async def open_socket_gateway(
         tasks.cancel_scope.cancel()
     listener.close()
     assert bugs == []
+
+
+async def _no_reload() -> Difference:
+    raise AssertionError("not used")
 
 
 @dataclass

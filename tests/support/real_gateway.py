@@ -13,7 +13,7 @@ import httpx
 
 from gglib.domain.events import Event, ServerReady, ServerStarted
 from gglib.gateway.serve import open_gateway
-from gglib.settings import load_settings
+from gglib.settings import Settings, load_settings
 from gglib.testing.contexts import RecordingSink
 from support.commands import Home
 
@@ -79,9 +79,12 @@ class RealGateway:
 @asynccontextmanager
 async def open_real_gateway(home: Home) -> AsyncIterator[RealGateway]:
     """Serve what ``home`` configures, on a free port, for the block."""
-    settings = load_settings(flags={"gateway.port": 0}, environ=home.environment).settings
+
+    def read() -> Settings:
+        return load_settings(flags={"gateway.port": 0}, environ=home.environment).settings
+
     sink = RecordingSink()
-    async with open_gateway(settings, events=sink) as gateway:
+    async with open_gateway(read(), events=sink, reread=read) as gateway:
         async with httpx.AsyncClient(
             base_url=gateway.address,
             headers={"authorization": f"Bearer {gateway.admin_token}"},

@@ -18,6 +18,7 @@ from support.gateway import model, running_server
 from gglib.domain.events import (
     AdapterFailed,
     CallbackFailed,
+    ConfigReloadFailed,
     Event,
     OrphanLeft,
     ServerFailed,
@@ -35,6 +36,7 @@ from gglib.settings import GatewaySettings, LoadedSettings, Settings
 WARNINGS = (
     AdapterFailed,
     CallbackFailed,
+    ConfigReloadFailed,
     OrphanLeft,
     ServerFailed,
     ServerUnhealthy,
@@ -67,7 +69,7 @@ def test_event_is_one_json_line_with_its_name_and_fields(
     assert entry.pop("event") == kind.name
     assert entry.pop("level") == ("warning" if kind in WARNINGS else "info")
     assert entry.pop("timestamp").endswith("Z")
-    fields = attrs.asdict(event)
+    fields = json.loads(json.dumps(attrs.asdict(event)))
     del fields["at"]
     assert entry == fields
 
@@ -166,7 +168,12 @@ def secretive(tmp_path: Path) -> dict[str, Any]:
         "resident": view,
         "presence": Presence(address="a", pid=1, admin_token=SECRET, version="1", started_at=0.0),
         "gateway": Gateway(
-            address="a", admin_token=SECRET, model_count=0, stop=nothing, cut=nothing
+            address="a",
+            admin_token=SECRET,
+            model_count=0,
+            stop=nothing,
+            cut=nothing,
+            reload=nothing,
         ),
         "doors": Doors(admin_token=SECRET, api_keys=(SECRET,)),
     }

@@ -31,8 +31,7 @@ from gglib.gateway.ollama.requests import (
 from gglib.gateway.ollama.views import shown
 from gglib.gateway.ollama.words import ChatWords, GenerateWords, Words
 from gglib.gateway.relay.body import with_model
-from gglib.gateway.relay.body_rules import RuleBook
-from gglib.gateway.relay.limits import Limits
+from gglib.gateway.relay.shared import RelayShared
 from gglib.services.models import ModelService
 from gglib.services.routing.router import Lease, Router
 
@@ -89,15 +88,13 @@ class OllamaApi:
         models: ModelService,
         router: Router,
         *,
-        limits: Limits,
-        rule_book: RuleBook,
+        shared: RelayShared,
         log_error: Callable[[BaseException], None],
     ) -> None:
         self._models = models
         self._router = router
-        self._engines = Engines(router, silence_timeout_s=limits.silence_timeout_s)
-        self._max_body_bytes = limits.max_body_bytes
-        self._rule_book = rule_book
+        self._engines = Engines(router, shared)
+        self._shared = shared
         self._log_error = log_error
 
     async def chat(self, exchange: Exchange) -> None:
@@ -123,7 +120,7 @@ class OllamaApi:
     async def _answer(self, exchange: Exchange, how: Callable[[Exchange, bytes], Any]) -> None:
         """Answer, or tell in Ollama's words why not, unless the client leaves before."""
         try:
-            body = await exchange.read_body(self._max_body_bytes)
+            body = await exchange.read_body(self._shared.limits.max_body_bytes)
         except ClientGone:
             return
         except BodyTooLarge as error:
@@ -187,7 +184,7 @@ class OllamaApi:
         words: Words,
     ) -> None:
         model = meant.model
-        rules = self._rule_book.rules_for(meant, question.path.encode())
+        rules = self._shared.rule_book.rules_for(meant, question.path.encode())
         if rules is not None:
             question = Question(question.path, with_model(question.body, model.name, rules))
         stay = _Stay.of(self._router, model, request.keep_alive)

@@ -15,6 +15,7 @@ from gglib.errors import EngineDied
 from gglib.gateway.ollama.errors import EngineRefused, reason_in
 from gglib.gateway.ollama.questions import Question
 from gglib.gateway.relay.relayed import WHY_CUT
+from gglib.gateway.relay.shared import RelayShared
 from gglib.services.routing.router import Lease, Router
 from gglib.services.routing.state import Closing
 from gglib.services.serving import RunningServer
@@ -86,9 +87,9 @@ class _Asker:
 class Engines:
     """Asks engines. Each request has a connection of its own: none that idles can be stale."""
 
-    def __init__(self, router: Router, *, silence_timeout_s: float | None) -> None:
+    def __init__(self, router: Router, shared: RelayShared) -> None:
         self._router = router
-        self._silence_timeout_s = silence_timeout_s
+        self._shared = shared
         self._made: httpx.AsyncClient | None = None
         self._asked: dict[RunningServer, set[_Asker]] = {}
         """Who waits for each server, or reads what it says."""
@@ -98,7 +99,6 @@ class Engines:
         # Made when it is first needed: most gateways never are asked in Ollama's words.
         if self._made is None:
             self._made = httpx.AsyncClient(
-                timeout=httpx.Timeout(self._silence_timeout_s, connect=_CONNECT_TIMEOUT_S),
                 limits=httpx.Limits(max_keepalive_connections=0),
                 trust_env=False,
             )
@@ -171,8 +171,13 @@ class Engines:
         headers = {"content-type": "application/json", "accept-encoding": "identity"}
         if server.api_key:
             headers["authorization"] = f"Bearer {server.api_key}"
+        silence_s = self._shared.limits.silence_timeout_s
         request = self._client.build_request(
-            "POST", f"{server.base_url}{question.path}", content=question.body, headers=headers
+            "POST",
+            f"{server.base_url}{question.path}",
+            content=question.body,
+            headers=headers,
+            timeout=httpx.Timeout(silence_s, connect=_CONNECT_TIMEOUT_S),
         )
         return await self._client.send(request, stream=True)
 

@@ -15,8 +15,7 @@ from gglib.gateway.ollama.api import OllamaApi
 from gglib.gateway.ollama.errors import refusal_of
 from gglib.gateway.ollama.exchange import Exchange
 from gglib.gateway.ollama.views import listed, running
-from gglib.gateway.relay.body_rules import RuleBook
-from gglib.gateway.relay.limits import Limits
+from gglib.gateway.relay.shared import RelayShared
 from gglib.services.models import ModelService
 from gglib.services.routing.router import Router as ModelRouter
 
@@ -31,12 +30,11 @@ def ollama_routes(
     models: ModelService,
     router: ModelRouter,
     *,
-    limits: Limits,
-    rule_book: RuleBook,
+    shared: RelayShared,
     log_error: Callable[[BaseException], None],
 ) -> Router:
     """Return Ollama's routes, whose errors are told as Ollama tells them."""
-    api = OllamaApi(models, router, limits=limits, rule_book=rule_book, log_error=log_error)
+    api = OllamaApi(models, router, shared=shared, log_error=log_error)
 
     @head("/", sync_to_thread=False)
     def alive() -> None:

@@ -286,6 +286,13 @@ class GatewayProtocol(OrderedConnection):
         self._deaf = True
         turn.refuse(_too_large(self._limits.max_body_bytes), 413)
 
+    def renew(self) -> None:
+        """Settings have changed: take up the limits, and have the door decide anew."""
+        self._limits = self.shared.limits
+        self._known = None
+        if self._head is not None:
+            self._head.admitted = False
+
     def server_cut(self, server: RunningServer, why: Closing) -> None:
         """An engine's server is about to be ended in the midst of its answers."""
         if isinstance(self._active, RelayTurn):

@@ -35,9 +35,12 @@ class RequestIds:
         return b"%b%08x" % (self._prefix, next(self._numbers))
 
 
-@attrs.frozen(kw_only=True)
+@attrs.define(kw_only=True, eq=False)
 class RelayShared:
-    """The parts that connections work with; one instance per gateway."""
+    """The parts that connections work with; one instance per gateway.
+
+    Who sets something else here tells every connection: see ``GatewayProtocol.renew``.
+    """
 
     router: Router
     models: ModelService

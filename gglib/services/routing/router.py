@@ -384,7 +384,7 @@ class Router:
             self.change(model)
 
     def change(self, model: Model) -> None:
-        """Treat a model as it is said now, at once. What it needs of memory: see ``learn``.
+        """Treat a model as it is said now, at once. What it needs is found out by ``reconsider``.
 
         Servers that will not do any more serve whoever waits now, and go; the next one is as
         the model says. One that was started by hand stays.

@@ -1,0 +1,232 @@
+"""Settings read anew while the gateway runs: what has changed is taken up, all of it or nothing."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import anyio
+import attrs
+
+from gglib.bootstrap import Composition, declarations_of, policy_of
+from gglib.domain.events import ConfigReloaded, ConfigReloadFailed
+from gglib.domain.model import Model
+from gglib.errors import ConfigurationError, Forbidden, GglibError, InvalidValue
+from gglib.gateway.listener import is_loopback
+from gglib.gateway.relay.body_rules import RuleBook
+from gglib.gateway.relay.limits import Limits
+from gglib.gateway.relay.shared import RelayShared
+from gglib.services.models import Declared, ModelService
+from gglib.services.pool import Pool
+from gglib.services.routing.planners import Planner
+from gglib.services.routing.router import Router
+from gglib.services.serving import ServingService
+from gglib.settings import GatewaySettings, Settings
+from gglib.settings.difference import Difference, difference, while_running
+from gglib.settings.watch import FileWatch
+
+__all__ = ["Reloader", "check_exposure", "door_terms", "limits_of", "session_header_of"]
+
+#: How often a watched file is looked at.
+_LOOK_INTERVAL_S = 1.0
+
+
+def check_exposure(settings: GatewaySettings) -> None:
+    """Return unless strangers could use a gateway of these settings.
+
+    Raises:
+        Forbidden: the address is not loopback, and there is neither a key nor ``insecure``.
+    """
+    if not (is_loopback(settings.host) or settings.api_keys or settings.insecure):
+        raise Forbidden(
+            f"host {settings.host} can be reached from other machines and no key is set; "
+            "set [gateway] api_keys, or say --insecure"
+        )
+
+
+def door_terms(settings: GatewaySettings) -> dict[str, Any]:
+    """Return by what the doors admit."""
+    return {
+        "api_keys": settings.api_keys,
+        "own_names": (settings.host, socket.gethostname(), *settings.allowed_hosts),
+        "allowed_origins": settings.allowed_origins,
+    }
+
+
+def limits_of(settings: GatewaySettings) -> Limits:
+    """Return the bounds of every connection."""
+    return Limits(
+        max_body_bytes=settings.max_body_bytes,
+        max_header_bytes=settings.max_header_bytes,
+        header_timeout_s=settings.header_timeout_s,
+        keep_alive_s=settings.keep_alive_s,
+        stall_timeout_s=settings.stall_timeout_s,
+        silence_timeout_s=settings.silence_timeout_s,
+        keepalive_comment_s=settings.keepalive_comment_s,
+    )
+
+
+def session_header_of(settings: GatewaySettings) -> bytes:
+    """Return the header that names a request's session, as connections look for it."""
+    return settings.session_header.lower().encode("ascii")
+
+
+@attrs.frozen(kw_only=True)
+class _Plan:
+    """New settings, with everything made that can fail to be."""
+
+    settings: Settings
+    planner: Planner
+    declared: Declared
+    gone: list[Model]
+    """Models that nobody can name any more."""
+    changed: list[Model]
+    """Models that are new, or otherwise than before."""
+
+
+class Reloader:
+    """Keeps a running gateway to its settings, which others may change.
+
+    What can fail is done first. Then everything is taken up without a pause, so that no
+    request meets half of it.
+    """
+
+    def __init__(
+        self,
+        parts: Composition,
+        reread: Callable[[], Settings],
+        *,
+        shared: RelayShared,
+        models: ModelService,
+        serving: ServingService,
+        router: Router,
+        pool: Pool,
+    ) -> None:
+        """``reread`` reads the settings from where the present ones came from; it may block."""
+        self._parts = parts
+        self._reread = reread
+        self._shared = shared
+        self._models = models
+        self._serving = serving
+        self._router = router
+        self._pool = pool
+        self._settings = parts.settings
+        self._one_at_a_time = anyio.Lock()
+        self._callbacks: list[Callable[[GatewaySettings], None]] = []
+        file = parts.settings.config_file
+        self._watch = None if file is None else FileWatch(file)
+
+    def on_applied(self, callback: Callable[[GatewaySettings], None]) -> None:
+        """Have ``callback(settings)`` called when new settings hold; it must not raise."""
+        self._callbacks.append(callback)
+
+    async def reload(self) -> Difference:
+        """Read the settings anew, take up what has changed, and return it.
+
+        Raises:
+            ConfigurationError: they are wrong; the old ones stay, all of them.
+            GglibError: the catalog cannot be read; the same.
+        """
+        clock, events = self._parts.clock, self._parts.events
+        async with self._one_at_a_time:
+            try:
+                found = await self._reload()
+            except Exception as error:
+                reason = str(error) if isinstance(error, GglibError) else repr(error)
+                events.emit(ConfigReloadFailed(at=clock.now(), reason=reason))
+                raise
+            events.emit(
+                ConfigReloaded(at=clock.now(), changed=found.now, at_next_start=found.at_next_start)
+            )
+            return found
+
+    async def try_reload(self) -> None:
+        """Reload for somebody who hears of it by its events alone."""
+        with suppress(Exception):
+            await self.reload()
+
+    async def watch(self) -> None:
+        """Reload when the settings file has changed and ``watch_config`` is set, for ever."""
+        while True:
+            await self._parts.clock.sleep(_LOOK_INTERVAL_S)
+            wanted = self._settings.gateway.watch_config
+            if wanted and self._watch is not None and self._watch.has_changed():
+                await self.try_reload()
+
+    async def _reload(self) -> Difference:
+        if self._watch is not None:
+            self._watch.note_reading()
+        asked = await anyio.to_thread.run_sync(self._reread)
+        before = self._settings
+        if before.config_file is not None and asked.config_file is None:
+            raise ConfigurationError(
+                "the settings file is gone; put it back, or start the gateway anew without it",
+                str(before.config_file),
+            )
+        found = difference(before, asked)
+        unopened = await self._unopened_runners(asked)
+        plan = await self._plan(while_running(before, asked))
+        self._apply(plan)
+        routing, pool = plan.settings.routing, plan.settings.pool
+        await self._pool.change(
+            health_check_interval_s=pool.health_check_interval_s, limits=routing.budgets
+        )
+        return attrs.evolve(found, at_next_start=(*found.at_next_start, *unopened))
+
+    async def _plan(self, settings: Settings) -> _Plan:
+        """Make everything that can fail to be made.
+
+        Raises:
+            ConfigurationError: it cannot be done by these settings.
+            StorageError: the catalog cannot be read.
+        """
+        try:
+            check_exposure(settings.gateway)
+            planner = self._pool.planner(settings.routing, settings.pool, settings.routing.budgets)
+        except (Forbidden, InvalidValue, ConfigurationError) as error:
+            source = settings.config_file
+            raise ConfigurationError(str(error), None if source is None else str(source)) from None
+        declared = await self._models.declare(declarations_of(settings))
+        before = {model.id: model for model in self._models.known.values()}
+        after = {model.id: model for model in declared.models.values()}
+        changed = [model for model in after.values() if before.get(model.id) != model]
+        return _Plan(
+            settings=settings,
+            planner=planner,
+            declared=declared,
+            gone=[model for model in before.values() if model.id not in after],
+            changed=changed,
+        )
+
+    def _apply(self, plan: _Plan) -> None:
+        """Take up a plan; nothing here waits, or fails."""
+        settings, gateway = plan.settings, plan.settings.gateway
+        self._models.take_up(plan.declared)
+        self._router.set_policy(policy_of(settings), plan.planner, settings.pool.ttl_s)
+        for model in plan.gone:
+            self._router.retire(model)
+        for model in plan.changed:
+            self._router.change(model)
+        self._serving.change(start_timeout_s=gateway.start_timeout_s)
+        self._shared.doors.change(**door_terms(gateway))
+        self._shared.limits = limits_of(gateway)
+        self._shared.session_header = session_header_of(gateway)
+        self._shared.loading_state = gateway.loading_state
+        self._shared.meter.set_log(self._parts.events.emit if gateway.access_log else None)
+        self._shared.rule_book = RuleBook(settings.inference)
+        self._settings = settings
+        if self._watch is None and settings.config_file is not None:
+            self._watch = FileWatch(settings.config_file)
+        for callback in self._callbacks:
+            callback(gateway)
+
+    async def _unopened_runners(self, settings: Settings) -> list[str]:
+        """Return the keys of models whose runner is not open, and will be at the next start."""
+        runners = await self._parts.runners()
+        return [
+            f"models.{name}.runner"
+            for name, model in settings.models.items()
+            if model.runner and model.runner not in runners and model.runner not in runners.broken
+        ]
