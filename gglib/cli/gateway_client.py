@@ -58,6 +58,14 @@ class GatewayClient:
         """Return a model's story, as ``/admin/why`` tells it."""
         return await self._call("GET", f"/admin/why/{quote(name, safe='/')}")
 
+    async def reload(self) -> dict[str, Any]:
+        """Have the gateway read its settings anew, and return what that has changed.
+
+        Raises:
+            InvalidRequest: they are wrong, and nothing has changed.
+        """
+        return await self._call("POST", "/admin/config/reload")
+
     async def load(self, name: str) -> None:
         """Have a model loaded, and wait until it is."""
         await self._call("POST", f"/admin/models/{quote(name, safe='/')}/load")

@@ -13,9 +13,9 @@ from cyclopts import Parameter
 
 if TYPE_CHECKING:
     from gglib.bootstrap import Composition
-    from gglib.settings import Settings
+    from gglib.settings import LoadedSettings, Settings
 
-__all__ = ["COMMON", "Common", "compose_for", "settings_for"]
+__all__ = ["COMMON", "Common", "compose_for", "flags_of", "loaded_for", "settings_for"]
 
 
 @Parameter(name="*")
@@ -45,11 +45,23 @@ def settings_for(common: Common, flags: Mapping[str, Any] | None = None) -> Sett
     Raises:
         ConfigurationError: one of them is wrong.
     """
+    return loaded_for(common, flags).settings
+
+
+def loaded_for(common: Common, flags: Mapping[str, Any] | None = None) -> LoadedSettings:
+    """As ``settings_for``; tells where each value is from, too."""
     from gglib.settings import load_settings
 
-    given = {"data_dir": common.data_dir, "config": common.config, **(flags or {})}
-    known = {name: value for name, value in given.items() if value is not None}
-    return load_settings(flags=known, environ=os.environ).settings
+    return load_settings(flags={**flags_of(common), **_said(flags or {})}, environ=os.environ)
+
+
+def flags_of(common: Common) -> dict[str, Any]:
+    """Return the flags that say where settings are."""
+    return _said({"data_dir": common.data_dir, "config": common.config})
+
+
+def _said(flags: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in flags.items() if value is not None}
 
 
 @asynccontextmanager
