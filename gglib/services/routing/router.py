@@ -6,7 +6,6 @@ import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from copy import copy
-from functools import partial
 from itertools import count
 
 import anyio
@@ -14,7 +13,7 @@ import attrs
 from anyio.abc import TaskGroup
 
 from gglib.domain.model import Model
-from gglib.errors import GglibError, StartFailed
+from gglib.errors import GglibError
 from gglib.ports.clock import Clock
 from gglib.services.intent import is_served_alike
 from gglib.services.memory_ledger import MemoryLedger, Placement
@@ -32,7 +31,8 @@ from gglib.services.routing.scheduler import (
     Start,
     Stop,
 )
-from gglib.services.routing.state import Closing, Tally
+from gglib.services.routing.slots import GoneCallback, Slot, Slots
+from gglib.services.routing.state import Tally
 from gglib.services.routing.terms import terms_of
 from gglib.services.routing.views import Eviction, QueuedView, ResidentView, main_device
 from gglib.services.serving import RunningServer, ServingService
@@ -66,25 +66,6 @@ class _Waiter:
     outcome: RunningServer | GglibError | None = None
 
 
-@attrs.define(eq=False)
-class _Slot:
-    """What the driver holds for one resident: its server, and the scope of its start."""
-
-    number: int
-    model: Model
-    context_size: int | None
-    """What its terms say."""
-    server: RunningServer | None = None
-    #: Only the router calls off what it holds: whoever cancels the router has it closed, and
-    #: that waits for every server's end.
-    scope: anyio.CancelScope = attrs.Factory(partial(anyio.CancelScope, shield=True))
-    stop_asked: bool = False
-    announced: bool = False
-    requests: int = 0
-    reason: str = "died"
-    ended: anyio.Event = attrs.Factory(anyio.Event)
-
-
 class Router:
     """Turns requests for models into leases on ready servers.
 
@@ -103,10 +84,8 @@ class Router:
         ttl_s: float | None = None,
         ledger: MemoryLedger | None = None,
     ) -> None:
-        self._serving = serving
         self._ledger = ledger
         self._clock = clock
-        self._tasks = task_group
         self._ttl_s = ttl_s
         self._scheduler = Scheduler(planner, policy)
         self._tickets = count(1)
@@ -114,15 +93,20 @@ class Router:
         self._known: dict[int, tuple[Model, ModelTerms]] = {}
         self._replaced: dict[int, tuple[Model, Model]] = {}
         """By id, a model as requests may still hold it that were resolved before a change."""
-        self._slots: dict[int, _Slot] = {}
+        self._slots = Slots(
+            serving,
+            task_group=task_group,
+            ledger=ledger,
+            on_ready=self._server_ready,
+            on_end=self._server_ended,
+            on_forgotten=self._server_forgotten,
+        )
         self._idle = anyio.Event()
         self._alarm_at = math.inf
         self._alarm = anyio.CancelScope()
         self._stale: set[int] = set()
         """Models whose terms are to be made anew when they are next needed."""
-        self._gone_callbacks: list[Callable[[RunningServer, Closing | None], None]] = []
         self._evicted_callbacks: list[Callable[[Eviction], None]] = []
-        self._closing = False
         self._positions = Positions(self._scheduler, clock)
 
     # Leases
@@ -137,9 +121,7 @@ class Router:
         number = self._scheduler.try_grant(ticket, known[1], now, session=session)
         if number is None:
             return None
-        server = self._slots[number].server
-        assert server is not None
-        return Lease(self, ticket, server)
+        return Lease(self, ticket, self._slots.server(number))
 
     async def acquire(
         self,
@@ -199,8 +181,10 @@ class Router:
         When it has, the next lease is on another one.
         """
         with anyio.move_on_after(_DEATH_NOTICE_S):
-            await self._wait_gone(server)
-            self._note_death(server)
+            await self._slots.wait_gone(server)
+            slot = self._slots.holding(server)
+            if slot is not None and not slot.stop_asked:
+                self._slots.note_end(slot)
             return True
         return False
 
@@ -211,7 +195,7 @@ class Router:
         now = self._clock.monotonic()
         views = []
         for resident in self._scheduler.residents:
-            slot = self._slots[resident.server]
+            slot = self._slots.present[resident.server]
             observed = None
             if self._ledger is not None and slot.server is not None:
                 observed = self._ledger.observed_bytes(slot.server)
@@ -272,7 +256,9 @@ class Router:
     @property
     def is_steady(self) -> bool:
         """Whether nothing starts or stops."""
-        return all(slot.server is not None and not slot.stop_asked for slot in self._slots.values())
+        return all(
+            slot.server is not None and not slot.stop_asked for slot in self._slots.present.values()
+        )
 
     async def take_over(self, server: RunningServer) -> bool:
         """Make a server that is ready already a resident, as if it had been started here.
@@ -290,9 +276,7 @@ class Router:
         if taken is None:
             return False
         number, actions = taken
-        slot = _Slot(number, server.model, terms.context_size, server)
-        self._slots[number] = slot
-        self._tasks.start_soon(self._watch, slot)
+        self._slots.take_over(number, server, terms.context_size)
         self._carry_out(actions)
         return True
 
@@ -301,13 +285,13 @@ class Router:
 
         Returns whether it was resident. Does not wait for its end.
         """
-        slots = self._slots_of(model)
+        slots = self._slots.of(model)
         self._carry_out(self._scheduler.unload(model.id, self._clock.monotonic(), cut=cut))
         return bool(slots)
 
     def drain(self, model: Model) -> bool:
         """Let the model go when all who wait for it now are served. As ``unload`` otherwise."""
-        slots = self._slots_of(model)
+        slots = self._slots.of(model)
         self._carry_out(self._scheduler.drain(model.id, self._clock.monotonic()))
         return bool(slots)
 
@@ -326,16 +310,15 @@ class Router:
 
     async def wait_unloaded(self, model: Model) -> None:
         """Return when the servers that the model has now are gone."""
-        for slot in self._slots_of(model):
+        for slot in self._slots.of(model):
             await slot.ended.wait()
 
     def recycle(self, server: RunningServer) -> None:
         """End a server that no longer answers; what waits for it gets a new one."""
-        for slot in self._slots.values():
-            if slot.server is server:
-                now = self._clock.monotonic()
-                self._carry_out(self._scheduler.server_unhealthy(slot.number, now))
-                return
+        slot = self._slots.holding(server)
+        if slot is not None:
+            now = self._clock.monotonic()
+            self._carry_out(self._scheduler.server_unhealthy(slot.number, now))
 
     async def learn(self, model: Model) -> None:
         """Take note that what the model needs is another than was thought."""
@@ -366,7 +349,7 @@ class Router:
     async def reconsider(self) -> None:
         """Look anew who can start: there is more memory, or less."""
         self._stale.update(self._known)
-        wanted = {slot.model.id for slot in self._slots.values()}
+        wanted = {slot.model.id for slot in self._slots.present.values()}
         wanted.update(waiter.model_id for waiter in self._scheduler.queue())
         for model_id in wanted:
             with suppress(GglibError):  # a file beside it is gone: who asks for it is told
@@ -410,17 +393,17 @@ class Router:
         A server that was started by hand stays.
         """
         self._scheduler.set_retired(model.id, True)
-        for slot in self._slots_of(model):
+        for slot in self._slots.of(model):
             if slot.server is not None:
                 self._let_go_changed(slot)
 
-    def on_server_gone(self, callback: Callable[[RunningServer, Closing | None], None]) -> None:
+    def on_server_gone(self, callback: GoneCallback) -> None:
         """Have ``callback(server, why)`` called when a server stops or dies; it must not raise.
 
         ``why`` is not ``None`` when it is ended in the midst of what it does: as soon as that
         is decided. Otherwise nothing is in flight, or it has died.
         """
-        self._gone_callbacks.append(callback)
+        self._slots.on_server_gone(callback)
 
     def on_evicted(self, callback: Callable[[Eviction], None]) -> None:
         """Have ``callback(eviction)`` called when a server that was ready is gone.
@@ -433,12 +416,12 @@ class Router:
 
     def begin_shutdown(self) -> None:
         """Accept nothing more; whoever waits gets ``ShuttingDown``. What is in flight goes on."""
-        self._closing = True
+        self._slots.closing = True
         self._carry_out(self._scheduler.shutdown(self._clock.monotonic()))
 
     async def close(self) -> None:
         """Stop everything now and return when it is gone."""
-        self._closing = True
+        self._slots.closing = True
         now = self._clock.monotonic()
         self._carry_out(self._scheduler.shutdown(now, deadline=now))
         while not self._scheduler.is_idle:
@@ -534,7 +517,7 @@ class Router:
     async def _place(self, model: Model) -> Placement:
         if self._ledger is None:
             return Placement()
-        for slot in self._slots_of(model):
+        for slot in self._slots.of(model):
             if is_served_alike(slot.model, model):
                 # What it has stays as it is; and so a further one will be.
                 size = slot.context_size
@@ -543,17 +526,14 @@ class Router:
 
     def _let_go_unlike(self, model: Model) -> None:
         """Let those of a model's servers go that it would not be given today."""
-        for slot in self._slots_of(model):
+        for slot in self._slots.of(model):
             if not is_served_alike(slot.model, model):
                 self._let_go_changed(slot)
 
-    def _let_go_changed(self, slot: _Slot) -> None:
+    def _let_go_changed(self, slot: Slot) -> None:
         if slot.server is None or not slot.server.by_hand:
             now = self._clock.monotonic()
             self._carry_out(self._scheduler.model_changed(slot.number, now))
-
-    def _slots_of(self, model: Model) -> list[_Slot]:
-        return [slot for slot in self._slots.values() if slot.model.id == model.id]
 
     # Actions
 
@@ -561,18 +541,14 @@ class Router:
         for action in actions:
             match action:
                 case Grant(ticket=ticket, server=number):
-                    server = self._slots[number].server
-                    assert server is not None
-                    self._settle(ticket, server)
+                    self._settle(ticket, self._slots.server(number))
                 case Reject(ticket=ticket, error=error):
                     self._settle(ticket, error)
                 case Start(server=number, model_id=model_id):
                     model, terms = self._known[model_id]
-                    slot = _Slot(number, model, terms.context_size)
-                    self._slots[number] = slot
-                    self._tasks.start_soon(self._run, slot)
+                    self._slots.start(number, model, terms.context_size)
                 case Stop(server=number, cut=cut):
-                    self._stop(self._slots[number], cut)
+                    self._slots.stop(number, cut)
         if self._scheduler.is_idle:
             self._idle.set()
         self._set_alarm()
@@ -588,74 +564,13 @@ class Router:
         waiter.outcome = outcome
         waiter.event.set()
 
-    def _stop(self, slot: _Slot, cut: Closing | None) -> None:
-        slot.stop_asked = True
-        if cut is not None:
-            self._announce_gone(slot, cut)
-        slot.scope.cancel()
-
-    async def _run(self, slot: _Slot) -> None:
-        """Own one server, from its start to its end: this task is the only one that ends it."""
-        error: GglibError | None = None
-        with slot.scope:
-            try:
-                slot.server = await self._serving.start(slot.model, context_size=slot.context_size)
-            except GglibError as failure:
-                error = failure
-            except Exception as failure:  # an adapter's bug must not take the gateway down
-                error = StartFailed(
-                    slot.model.name, None, (), f"{type(failure).__name__}: {failure}"
-                )
-            else:
-                self._carry_out(
-                    self._scheduler.server_ready(
-                        slot.number,
-                        self._clock.monotonic(),
-                        slots=slot.server.slots_total,
-                    )
-                )
-                await self._observe(slot.server)
-                await self._wait_gone(slot.server)
-        await self._end(slot, error)
-
-    async def _watch(self, slot: _Slot) -> None:
-        """Own a server that was taken over, to its end."""
+    def _server_ready(self, slot: Slot) -> None:
         assert slot.server is not None
-        with slot.scope:
-            await self._wait_gone(slot.server)
-        await self._end(slot, None)
+        now = self._clock.monotonic()
+        slots = slot.server.slots_total
+        self._carry_out(self._scheduler.server_ready(slot.number, now, slots=slots))
 
-    async def _wait_gone(self, server: RunningServer) -> None:
-        # A stranger's runner that cannot tell of its server any more cannot look after it.
-        with suppress(Exception):
-            await self._serving.wait_gone(server)
-
-    async def _observe(self, server: RunningServer) -> None:
-        if self._ledger is not None:
-            with suppress(Exception):  # a stranger's process table may raise anything
-                await self._ledger.observe(server)
-
-    async def _end(self, slot: _Slot, error: GglibError | None) -> None:
-        self._announce_gone(slot)
-        server = slot.server
-        if server is not None:
-            with anyio.CancelScope(shield=True):
-                if slot.stop_asked:
-                    await self._observe(server)
-                # One that survives SIGKILL keeps its row in the registry, and doctor shows it.
-                # Whatever a stranger's runner raises, the others are seen to.
-                with suppress(Exception):
-                    if self._closing:
-                        await self._serving.let_go(server)
-                    else:
-                        await self._serving.stop(server)
-        slot.ended.set()
-        if slot.number in self._slots:
-            self._take_leave(slot, error)
-        if server is not None:
-            await self._tell_of_end(slot, server)
-
-    def _take_leave(self, slot: _Slot, error: GglibError | None) -> None:
+    def _server_ended(self, slot: Slot, error: GglibError | None) -> None:
         """Tell the scheduler that a server is gone, or its start has failed."""
         resident = self._scheduler.resident(slot.number)
         assert resident is not None
@@ -670,38 +585,22 @@ class Router:
             )
         else:
             actions = self._scheduler.server_died(slot.number, now)
-        del self._slots[slot.number]
+        del self._slots.present[slot.number]
+        # Its place is free, so that the next one may get another.
+        self._stale.add(slot.model.id)
         self._carry_out(actions)
 
-    async def _tell_of_end(self, slot: _Slot, server: RunningServer) -> None:
-        """Learn from a server that was ready, and tell that it is gone."""
-        if self._ledger is not None:
-            self._stale.add(server.model.id)
-            with anyio.CancelScope(shield=True), suppress(Exception):
-                # Where it cannot be written, or by a stranger's catalog, estimates know less.
-                await self._ledger.remember(server, slot.requests)
-        memory = self._known[server.model.id][1].memory
+    def _server_forgotten(self, slot: Slot, server: RunningServer) -> None:
+        """Tell that a server that was ready is gone: what it took is known now."""
+        self._stale.add(server.model.id)
         eviction = Eviction(
             model=server.model,
-            device=main_device(memory),
+            device=main_device(self._known[server.model.id][1].memory),
             reason=slot.reason,
             server_id=server.server_id,
         )
         for callback in self._evicted_callbacks:
             callback(eviction)
-
-    def _note_death(self, server: RunningServer) -> None:
-        """Take note of a death before the task that owns the server has seen it."""
-        for slot in self._slots.values():
-            if slot.server is server and not slot.stop_asked:
-                self._take_leave(slot, None)
-                return
-
-    def _announce_gone(self, slot: _Slot, why: Closing | None = None) -> None:
-        if slot.server is not None and not slot.announced:
-            slot.announced = True
-            for callback in self._gone_callbacks:
-                callback(slot.server, why)
 
 
 @asynccontextmanager

@@ -26,6 +26,7 @@ from gglib.errors import DoesNotFit, StartFailed
 from gglib.services.pool import Pool
 from gglib.services.routing.router import Router
 from gglib.services.routing.state import Closing
+from gglib.services.serving import ServingService
 from gglib.settings import PoolSettings, RoutingSettings, Settings
 from gglib.testing import FakeClock, MockRunner, MockScript
 from gglib.testing.contexts import RecordingSink
@@ -47,6 +48,7 @@ class House:
     """A pool, and all that belongs to it."""
 
     parts: Composition
+    serving: ServingService
     router: Router
     pool: Pool
     runner: MockRunner
@@ -92,7 +94,7 @@ async def house(
             if keep:
                 tasks.start_soon(kept.keep)
             with anyio.fail_after(20):
-                yield House(parts, router, kept, runner, clock, events)
+                yield House(parts, serving, router, kept, runner, clock, events)
             tasks.cancel_scope.cancel()
 
 
@@ -414,7 +416,7 @@ async def test_model_with_too_large_a_context_is_started_with_less(tmp_path: Pat
         await home.clock.sleep(15)
         (again,) = home.router.residents()
         assert (again.server, again.closing) == (first.server, None)
-        serving = home.router._serving
+        serving = home.serving
         assert await serving.adopt(first.server.record, a) is not None
         first.release()
         assert home.router.unload(a)

@@ -18,6 +18,7 @@ from gglib.errors import StartFailed
 from gglib.logs import SilentSink
 from gglib.services.routing.router import Router
 from gglib.services.routing.scheduler import ResidentPhase
+from gglib.services.serving import ServingService
 from gglib.settings import GatewaySettings, PoolSettings, RoutingSettings, Settings
 from gglib.testing import FakeClock, MockRunner, MockScript
 from gglib.testing.mocked_library import mock_adapters
@@ -34,8 +35,11 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
 class Scene:
     """A router, its servers, and what happened to its requests."""
 
-    def __init__(self, router: Router, runner: MockRunner, clock: FakeClock) -> None:
+    def __init__(
+        self, router: Router, serving: ServingService, runner: MockRunner, clock: FakeClock
+    ) -> None:
         self.router = router
+        self.serving = serving
         self.runner = runner
         self.clock = clock
         self.waits: list[tuple[str, float]] = []
@@ -82,7 +86,7 @@ async def scene(
         serving = await parts.serving(OwnerKind.LIBRARY)
         async with parts.pool(serving) as (router, _):
             with anyio.fail_after(20):
-                yield Scene(router, runner, clock)
+                yield Scene(router, serving, runner, clock)
 
 
 def model(number: int, **defaults: Any) -> Model:
@@ -272,7 +276,7 @@ async def test_positions_are_told_when_they_change(tmp_path: Path) -> None:
 async def test_server_that_was_found_running_serves_without_a_start(tmp_path: Path) -> None:
     """And is watched: when it dies, another takes its place."""
     async with scene(tmp_path) as stage:
-        serving = stage.router._serving
+        serving = stage.serving
         found = await serving.start(A)
         assert await stage.router.take_over(found)
         assert not await stage.router.take_over(found)
@@ -376,7 +380,7 @@ async def test_unload_ends_all_servers_of_a_model_and_waits_for_them(tmp_path: P
     """Found running ones included: as many are taken over as it may have."""
     two = model(1, replicas=2)
     async with scene(tmp_path, max_size=3) as stage:
-        serving = stage.router._serving
+        serving = stage.serving
         found = [await serving.start(two) for _ in range(3)]
         assert [await stage.router.take_over(each) for each in found] == [True, True, False]
         assert {view.server for view in stage.router.residents()} == set(found[:2])
@@ -436,7 +440,7 @@ async def test_model_that_is_changed_while_it_starts_is_started_anew(tmp_path: P
 async def test_model_that_is_gone_gives_its_memory_back(tmp_path: Path) -> None:
     """When what is in flight has ended; one that was started by hand runs on."""
     async with scene(tmp_path, max_size=2) as stage:
-        found = await stage.router._serving.start(B)
+        found = await stage.serving.start(B)
         by_hand = attrs.evolve(found.record.owner, kind=OwnerKind.STANDALONE)
         found = attrs.evolve(found, record=attrs.evolve(found.record, owner=by_hand))
         assert await stage.router.take_over(found)

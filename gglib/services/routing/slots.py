@@ -1,0 +1,180 @@
+"""The servers of one router: each has a task that owns it, from its start to its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+
+import anyio
+import attrs
+from anyio.abc import TaskGroup
+
+from gglib.domain.model import Model
+from gglib.errors import GglibError, StartFailed
+from gglib.services.memory_ledger import MemoryLedger
+from gglib.services.routing.state import Closing
+from gglib.services.serving import RunningServer, ServingService
+
+__all__ = ["GoneCallback", "Slot", "Slots"]
+
+#: Is told a server, and why it is ended in the midst of what it does; ``None``: it is not.
+GoneCallback = Callable[[RunningServer, Closing | None], None]
+
+
+@attrs.define(eq=False)
+class Slot:
+    """What is held for one resident: its server, and the scope of its start."""
+
+    number: int
+    model: Model
+    context_size: int | None
+    """What its terms say."""
+    server: RunningServer | None = None
+    #: Only the router calls off what it holds: whoever cancels the router has it closed, and
+    #: that waits for every server's end.
+    scope: anyio.CancelScope = attrs.Factory(partial(anyio.CancelScope, shield=True))
+    stop_asked: bool = False
+    announced: bool = False
+    requests: int = 0
+    """How many it was given; known when it has ended."""
+    reason: str = "died"
+    """Why it has ended."""
+    ended: anyio.Event = attrs.Factory(anyio.Event)
+
+
+class Slots:
+    """Starts servers, watches them, and ends them when they are asked to go."""
+
+    def __init__(
+        self,
+        serving: ServingService,
+        *,
+        task_group: TaskGroup,
+        ledger: MemoryLedger | None,
+        on_ready: Callable[[Slot], None],
+        on_end: Callable[[Slot, GglibError | None], None],
+        on_forgotten: Callable[[Slot, RunningServer], None],
+    ) -> None:
+        """``on_ready``: its server answers. ``on_end``: it is gone, or its start failed, and why.
+
+        ``on_forgotten``: of one that was ready, once all that it leaves has been seen to.
+        """
+        self.present: dict[int, Slot] = {}
+        """Those that are not gone, by the scheduler's number."""
+        self.closing = False
+        """Whether all go for good: then those that were started by hand are left running."""
+        self._serving = serving
+        self._tasks = task_group
+        self._ledger = ledger
+        self._on_ready = on_ready
+        self._on_end = on_end
+        self._on_forgotten = on_forgotten
+        self._gone_callbacks: list[GoneCallback] = []
+
+    def on_server_gone(self, callback: GoneCallback) -> None:
+        """See ``Router.on_server_gone``."""
+        self._gone_callbacks.append(callback)
+
+    def of(self, model: Model) -> list[Slot]:
+        """Return those of a model."""
+        return [slot for slot in self.present.values() if slot.model.id == model.id]
+
+    def holding(self, server: RunningServer) -> Slot | None:
+        """Return the one that holds ``server``, if it is not gone."""
+        return next((slot for slot in self.present.values() if slot.server is server), None)
+
+    def server(self, number: int) -> RunningServer:
+        """Return the server of one that is ready."""
+        server = self.present[number].server
+        assert server is not None
+        return server
+
+    def start(self, number: int, model: Model, context_size: int | None) -> None:
+        """Begin to start a server."""
+        slot = self.present[number] = Slot(number, model, context_size)
+        self._tasks.start_soon(self._run, slot)
+
+    def take_over(self, number: int, server: RunningServer, context_size: int | None) -> None:
+        """Own a server that runs already."""
+        slot = self.present[number] = Slot(number, server.model, context_size, server)
+        self._tasks.start_soon(self._watch, slot)
+
+    def stop(self, number: int, cut: Closing | None) -> None:
+        """Ask one to go; ``cut``: in the midst of what it does, for that reason."""
+        slot = self.present[number]
+        slot.stop_asked = True
+        if cut is not None:
+            self._announce_gone(slot, cut)
+        slot.scope.cancel()
+
+    async def _run(self, slot: Slot) -> None:
+        """Own one server, from its start to its end: this task is the only one that ends it."""
+        error: GglibError | None = None
+        with slot.scope:
+            try:
+                slot.server = await self._serving.start(slot.model, context_size=slot.context_size)
+            except GglibError as failure:
+                error = failure
+            except Exception as failure:  # an adapter's bug must not take the gateway down
+                error = StartFailed(
+                    slot.model.name, None, (), f"{type(failure).__name__}: {failure}"
+                )
+            else:
+                self._on_ready(slot)
+                await self._observe(slot.server)
+                await self.wait_gone(slot.server)
+        await self._end(slot, error)
+
+    async def _watch(self, slot: Slot) -> None:
+        """Own a server that was taken over, to its end."""
+        assert slot.server is not None
+        with slot.scope:
+            await self.wait_gone(slot.server)
+        await self._end(slot, None)
+
+    async def wait_gone(self, server: RunningServer) -> None:
+        """Return when a server has ended, or nothing can tell of it any more."""
+        # A stranger's runner that cannot tell of its server any more cannot look after it.
+        with suppress(Exception):
+            await self._serving.wait_gone(server)
+
+    async def _observe(self, server: RunningServer) -> None:
+        if self._ledger is not None:
+            with suppress(Exception):  # a stranger's process table may raise anything
+                await self._ledger.observe(server)
+
+    async def _end(self, slot: Slot, error: GglibError | None) -> None:
+        self._announce_gone(slot)
+        server = slot.server
+        if server is not None:
+            with anyio.CancelScope(shield=True):
+                if slot.stop_asked:
+                    await self._observe(server)
+                # One that survives SIGKILL keeps its row in the registry, and doctor shows it.
+                # Whatever a stranger's runner raises, the others are seen to.
+                with suppress(Exception):
+                    if self.closing:
+                        await self._serving.let_go(server)
+                    else:
+                        await self._serving.stop(server)
+        slot.ended.set()
+        self.note_end(slot, error)
+        if server is None:
+            return
+        if self._ledger is not None:
+            with anyio.CancelScope(shield=True), suppress(Exception):
+                # Where it cannot be written, or by a stranger's catalog, estimates know less.
+                await self._ledger.remember(server, slot.requests)
+        self._on_forgotten(slot, server)
+
+    def note_end(self, slot: Slot, error: GglibError | None = None) -> None:
+        """Tell that one is gone: once, even if that was seen before its own task has."""
+        if slot.number in self.present:
+            self._on_end(slot, error)
+
+    def _announce_gone(self, slot: Slot, why: Closing | None = None) -> None:
+        if slot.server is not None and not slot.announced:
+            slot.announced = True
+            for callback in self._gone_callbacks:
+                callback(slot.server, why)
