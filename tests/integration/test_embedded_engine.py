@@ -145,7 +145,8 @@ def test_a_busy_port_ends_with_status_1_and_says_bind(model: ServerConfig, tmp_p
         port = taken.getsockname()[1]
         with Server(model, tmp_path, port) as running:
             assert running.process.wait(DEADLINE_S) == 1
-            assert f"cannot bind 127.0.0.1:{port}" in running.text().splitlines()[-1]
+            # The engine's own threads may have a last word, too.
+            assert f"cannot bind 127.0.0.1:{port}" in running.text()
 
 
 @pytest.mark.parametrize(

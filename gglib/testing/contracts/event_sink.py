@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import threading
 import time
-from typing import Any, ClassVar, get_args, get_type_hints
+from typing import Any, ClassVar, get_args, get_origin, get_type_hints
 
 import attrs
 import pytest
@@ -49,6 +49,9 @@ def sample_event(kind: type[Event], number: int = 0) -> Event:
 
 
 def _sample(hint: Any, number: int) -> Any:
+    if get_origin(hint) is tuple:
+        # Of any length: one more at each step.
+        return _SAMPLES[get_args(hint)[0]][: 1 + number % _ROUNDS]
     values = [value for part in get_args(hint) or (hint,) for value in _SAMPLES[part]]
     return values[number % len(values)]
 
