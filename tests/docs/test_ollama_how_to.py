@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from support.commands import Home, Served
-from support.extras import require_embedded_engine
+from support.extras import require_curl, require_embedded_engine
 from support.pages import ROOT, blocks_of
 
 from gglib.services.demo.tiny_gguf import tiny_gguf
@@ -54,9 +53,7 @@ def test_program_of_the_page_runs(real: Served, tmp_path: Path) -> None:
 
 def test_every_line_of_curl_is_answered(real: Served) -> None:
     """With what the page says that it is for."""
-    curl = shutil.which("curl")
-    if curl is None:
-        pytest.skip("curl is not installed")
+    curl = require_curl()
     typed = [
         line.removeprefix("$ ")
         for block in blocks_of(PAGE)

@@ -4,16 +4,29 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 
 import pytest
 
-__all__ = ["require_embedded_engine"]
+__all__ = ["require_curl", "require_embedded_engine"]
 
 
 def require_embedded_engine() -> None:
     """Skip the test without the extra, unless the run must have it."""
     if importlib.util.find_spec("xllamacpp") is None:
-        reason = "xllamacpp is not installed"
-        if "engine" in os.environ.get("GGLIB_REQUIRE", ""):
-            pytest.fail(reason)
-        pytest.skip(reason)
+        _do_without("engine", "xllamacpp is not installed")
+
+
+def require_curl() -> str:
+    """Return where curl is; skip the test without it, unless the run must have it."""
+    found = shutil.which("curl")
+    if found is None:
+        _do_without("curl", "curl is not installed")
+    assert found is not None
+    return found
+
+
+def _do_without(part: str, reason: str) -> None:
+    if part in os.environ.get("GGLIB_REQUIRE", "").split(","):
+        pytest.fail(reason)
+    pytest.skip(reason)
