@@ -92,6 +92,7 @@ class TunnelTurn(PassThroughTurn):
         """Pass on what the client sends."""
         if self.response_complete:
             return
+        self._heard = True
         if self._far is not None:
             self._write_far(self._far, data)
         elif len(self._early) + len(data) <= _MAX_EARLY_BYTES:
@@ -101,6 +102,7 @@ class TunnelTurn(PassThroughTurn):
 
     def from_engine(self, data: bytes) -> None:
         """Pass on what the engine sends."""
+        self._heard = True
         self.shared.meter.bytes_to_clients += len(data)
         self.write(data)
 
@@ -135,4 +137,10 @@ class TunnelTurn(PassThroughTurn):
             self._far.transport.pause_reading()
 
     def check(self, now: float) -> None:
-        """Nobody need say anything: both sides have ways of their own to tell that they live."""
+        """End it when neither side says anything: nobody holds a place in memory by silence."""
+        limit_s = self.shared.limits.silence_timeout_s
+        if self._heard or self._far is None:
+            self._heard = False
+            self._silent_since = now
+        elif limit_s is not None and now - self._silent_since > limit_s:
+            self._far.transport.abort()

@@ -309,6 +309,19 @@ async def test_strange_page_opens_no_socket() -> None:
         assert gateway.upstream.received == []
 
 
+async def test_socket_on_which_nobody_speaks_is_ended() -> None:
+    """Else whoever opens one keeps every other model out for as long as he likes."""
+    async with (
+        open_socket_gateway(limits=Limits(silence_timeout_s=0.3)) as gateway,
+        gateway.connect() as client,
+    ):
+        await client.send(f"GET /upstream/m/x HTTP/1.1\r\nHost: localhost\r\n{UPGRADE}\r\n")
+        assert (await client.read(head_only=True)).status == 101
+        with anyio.fail_after(5):
+            assert not await client._more()
+        assert [view.in_flight for view in gateway.router.residents()] == [0]
+
+
 async def test_force_ends_an_open_socket() -> None:
     """An unload that waits for nothing does not wait for it."""
     async with open_socket_gateway() as gateway, gateway.connect() as client:
