@@ -15,6 +15,7 @@ from gglib.domain.model import Model
 __all__ = ["app"]
 
 app = App(name="model", help="The models gglib knows.", help_format="plaintext")
+app.command("gglib.cli.imports:app", name="import", help="Take over what other tools know.")
 
 
 @app.command

@@ -149,7 +149,7 @@ def test_command_line_page_has_every_command_and_flag() -> None:
     page = (REFERENCE / "command-line.md").read_text()
     common, *sections = re.split(r"^## gglib ", page, flags=re.MULTILINE)
     by_command = {
-        re.match(r"[a-z ]*[a-z]", section)[0]: section  # type: ignore[index]
+        re.match(r"[a-z -]*[a-z]", section)[0]: section  # type: ignore[index]
         for section in sections
     }
     documented = dict(commands(make_cli()))
