@@ -37,6 +37,7 @@ _STATUSES: dict[type[GglibError], int] = {
 
 #: Where each command lives, and what it does: told before it is imported.
 _COMMANDS = {
+    "run": ("gglib.cli.run:run", "Chat with a model, or a GGUF file, in one command."),
     "serve": ("gglib.cli.serve:serve", "Serve every model at one OpenAI-compatible address."),
     "start": ("gglib.cli.servers:start", "Start a model's server, and return when it is ready."),
     "stop": ("gglib.cli.servers:stop", "Stop a model's server."),

@@ -1,0 +1,164 @@
+"""``gglib run``: from a name, or a file, to a chat, in one command."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from functools import reduce
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import anyio
+import attrs
+from cyclopts import Parameter
+
+from gglib.cli.gateway_client import find_gateway
+from gglib.cli.options import COMMON, Common, compose_for, settings_for
+from gglib.cli.output import size, tell
+from gglib.cli.sampling import with_parameter
+from gglib.domain.inference import InferenceConfig
+from gglib.domain.model import Model
+from gglib.errors import InvalidRequest, ModelNotFound
+
+if TYPE_CHECKING:
+    from gglib.cli.conversation import Conversation
+
+__all__ = ["run"]
+
+
+@attrs.frozen
+class _Address:
+    """Where a model answers."""
+
+    base_url: str
+    key: str | None
+
+
+def run(
+    model: str,
+    /,
+    *,
+    prompt: Annotated[str | None, Parameter(name=["--prompt", "-p"])] = None,
+    system: str | None = None,
+    context_size: int | None = None,
+    set_: Annotated[tuple[str, ...], Parameter(name="--set", negative=())] = (),
+    common: Common = COMMON,
+) -> None:
+    """Chat with a model. It is added, and started, if need be.
+
+    With a gateway running, the gateway serves it; without one, it is served for as long as
+    the chat lasts.
+
+    Parameters
+    ----------
+    model
+        Its name, or a GGUF file.
+    prompt
+        Ask this, print the answer, and end. What is piped in is part of the question.
+    system
+        What the model is told first.
+    context_size
+        Tokens that it can keep in mind.
+    set_
+        A sampling parameter, as KEY=VALUE; may be given several times.
+    """
+    inference = reduce(with_parameter, set_, InferenceConfig())
+    question = _question(prompt)
+    found = anyio.run(_find, model, common)
+    with _answering(found, common, context_size) as address, _talk(address, found) as talk:
+        talk.system = system
+        talk.inference = inference
+        if question is not None:
+            from gglib.cli.chat import write_answer
+
+            write_answer(talk, question, is_terminal=sys.stdout.isatty())
+            return
+        with contextlib.suppress(ImportError):
+            import readline  # noqa: F401 - typed lines can be edited, and called back
+        from gglib.cli.chat import Chat
+
+        tell("/help tells what can be typed; /bye ends")
+        Chat(talk, facts=lambda: _facts(found)).run()
+
+
+def _question(prompt: str | None) -> str | None:
+    """Return what is to be asked once; ``None``: whatever will be typed."""
+    if sys.stdin is None or sys.stdin.isatty():
+        return prompt
+    piped = sys.stdin.buffer.read().decode("utf-8", "replace").strip()
+    parts = [part for part in (prompt, piped) if part]
+    if not parts:
+        raise InvalidRequest("nothing was asked: -p PROMPT asks, and so does what is piped in")
+    return "\n\n".join(parts)
+
+
+async def _find(name: str, common: Common) -> Model:
+    """Return the model of that name, or of that file; a file that is new is added."""
+    async with compose_for(common) as parts:
+        models = await parts.models()
+        try:
+            return (await models.resolve(name)).model
+        except ModelNotFound:
+            path, is_file = _file(name)
+            if not is_file:
+                raise
+        for known in await models.list():
+            if path in [each.resolve() for each in known.paths]:
+                return known
+        added = await models.add(path)
+        tell(f"added {added.name} ({size(added.size_bytes)})")
+        return added
+
+
+def _file(name: str) -> tuple[Path, bool]:
+    """Return the path that is meant, and whether one is meant at all."""
+    path = Path(name).expanduser()
+    return path.resolve(), name.endswith(".gguf") or path.is_file()
+
+
+@contextlib.contextmanager
+def _answering(model: Model, common: Common, context_size: int | None) -> Iterator[_Address]:
+    """Have the model served for the block."""
+    settings = settings_for(common)
+    gateway = find_gateway(settings.data_dir)
+    if gateway is not None:
+        if context_size is not None:
+            raise InvalidRequest(
+                "a gateway serves the model, as its settings say: context_size is set there"
+            )
+        yield _Address(gateway.address, gateway.admin_token)
+        return
+    from gglib import blocking
+
+    tell(f"loading {model.name} …")
+    with blocking.open(settings.data_dir, config=settings.config_file) as library:
+        if context_size is None:
+            with library.lease(model.name) as lease:
+                yield _Address(lease.server.base_url, lease.server.api_key)
+        else:
+            with library.serve(model.name, context_size=context_size) as server:
+                yield _Address(server.base_url, server.api_key)
+
+
+@contextlib.contextmanager
+def _talk(address: _Address, model: Model) -> Iterator[Conversation]:
+    import httpx
+
+    from gglib.cli.conversation import Conversation
+
+    client = httpx.Client(
+        base_url=address.base_url,
+        headers={} if address.key is None else {"authorization": f"Bearer {address.key}"},
+        # A model may take its time; Ctrl-C is there.
+        timeout=httpx.Timeout(10.0, read=None),
+        trust_env=False,
+    )
+    with Conversation(client, model.name) as conversation:
+        yield conversation
+
+
+def _facts(model: Model) -> str:
+    facts = model.facts
+    told = (facts.architecture, facts.quantization, size(model.size_bytes))
+    return f"{model.name}: " + ", ".join(each for each in told if each)
