@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from contextlib import ExitStack
@@ -75,7 +76,7 @@ def start_contenders(stack: ExitStack, folder: Path, *, peers: bool) -> list[Con
             process([sys.executable, str(HERE / script), "--port", str(port)])
         )
         wait_for_port(port, child)
-        upstreams.append(psutil.Process(child.pid))
+        upstreams += nginx_processes(child.pid) if port == constant else [psutil.Process(child.pid)]
     found = [
         Contender("upstream", constant, streams, upstreams),
         _nginx(stack, folder, constant, streams),
@@ -93,6 +94,17 @@ def start_contenders(stack: ExitStack, folder: Path, *, peers: bool) -> list[Con
         else:
             found.append(peer)
     return found
+
+
+def nginx_processes(master: int) -> list[psutil.Process]:
+    """Return nginx's master and its worker, which comes after the port is there."""
+    parent = psutil.Process(master)
+    deadline = time.monotonic() + 10
+    while not (workers := parent.children()):
+        if time.monotonic() > deadline:
+            raise BenchFailed("nginx has no worker")
+        time.sleep(0.01)
+    return [parent, *workers]
 
 
 def _nginx(stack: ExitStack, folder: Path, constant: int, streams: int) -> Contender:
@@ -114,8 +126,7 @@ def _nginx(stack: ExitStack, folder: Path, constant: int, streams: int) -> Conte
     child = stack.enter_context(process(command))
     for port in (request_port, stream_port):
         wait_for_port(port, child)
-    parent = psutil.Process(child.pid)
-    return Contender("nginx", request_port, stream_port, [parent, *parent.children()])
+    return Contender("nginx", request_port, stream_port, nginx_processes(child.pid))
 
 
 def _gglib(stack: ExitStack, folder: Path) -> Contender:

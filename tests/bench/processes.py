@@ -28,8 +28,12 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def process(command: list[str], **options: Any) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a command for the block."""
-    child = subprocess.Popen(command, **options)
+    """Run a command for the block.
+
+    In a session of its own, as services have: Linux shares the cores among sessions, and an
+    engine that gglib has started would otherwise be the only one to wake from another's.
+    """
+    child = subprocess.Popen(command, start_new_session=True, **options)
     try:
         yield child
     finally:

@@ -30,7 +30,7 @@ def relay_streams(
                "--chunks", str(rate * seconds)]  # fmt: skip
     before_s, idle_bytes = cpu_s(contender.processes), rss(contender.processes)
     peak_bytes = idle_bytes
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as load:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as load:
         while load.poll() is None:
             peak_bytes = max(peak_bytes, rss(contender.processes))
             time.sleep(_LOOK_EVERY_S)

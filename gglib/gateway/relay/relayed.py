@@ -14,6 +14,7 @@ from gglib.gateway.relay.events import error_event
 from gglib.gateway.relay.form import RequestedForm, read_requested_form, with_form_model
 from gglib.gateway.relay.heads import AnswerHead, RequestHead
 from gglib.gateway.relay.metered import MeteredTurn
+from gglib.gateway.relay.splice import Splice
 from gglib.gateway.relay.upstream import UpstreamConnection, UpstreamPool
 from gglib.gateway.relay.vigil import Vigil
 from gglib.gateway.relay.wire import (
@@ -300,11 +301,19 @@ class RelayTurn(MeteredTurn):
         else:
             self._out.append(data)
 
+    def splice(self) -> Splice | None:
+        if not (self._chunked and self.is_event_stream) or self.tail is None:
+            return None
+        if self.spliced is None:
+            self.spliced = Splice(self.connection.transport.write, self.shared.meter)
+        return self.spliced
+
     def answer_ended(self) -> None:
         self._upstream = None
         if self._vigil is not None and self._vigil.misfit is not None:
             self._vigil.end_misfit()
         elif self._chunked:
+            self.gather()
             self._out.append(LAST_CHUNK)
         self.flush()
         self._release()
@@ -431,6 +440,9 @@ class RelayTurn(MeteredTurn):
     def check(self, now: float) -> None:
         if self._vigil is not None:
             self._vigil.look(now)
+        if self.spliced is not None and self.spliced.heard:
+            self.spliced.heard = False
+            self._heard = True
         limit_s = self.shared.limits.silence_timeout_s
         if self._heard or self.connection.flow.write_paused:
             # Noted here, not at every read: the hot path looks at no clock.
