@@ -18,7 +18,7 @@ __all__ = ["AnswerSink", "UpstreamConnection", "UpstreamPool", "UpstreamPools"]
 P = TypeVar("P", bound=asyncio.Protocol)
 
 _MAX_HEAD_BYTES = 256 * 1024
-_MAX_IDLE = 64
+_MAX_IDLE = 256
 
 
 class AnswerSink(Protocol):
