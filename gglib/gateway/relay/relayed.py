@@ -267,6 +267,7 @@ class RelayTurn(MeteredTurn):
             self._head_sent = True
             self.is_event_stream = True
             self._chunked = not self.http_1_0
+            self._drop_body()
             if not (status == 200 and head.is_event_stream):
                 self._vigil.misfit = []
             return
@@ -275,6 +276,8 @@ class RelayTurn(MeteredTurn):
         self.status = status
         if head.is_event_stream:
             self.is_event_stream = True
+            # It may go on for long, and is not tried again.
+            self._drop_body()
         elif not head.is_json:
             self.tells_usage = False
         if length is not None:
