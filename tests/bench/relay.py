@@ -101,7 +101,7 @@ def run(rounds: int, seconds: int, *, peers: bool) -> dict[str, Any]:
         # Memory first, while nobody has grown by other work.
         hold = partial(relay_streams, streams=HELD[0], rate=HELD[1], seconds=2 * seconds)
         held = in_turns(contenders, 1, hold)
-        relay = partial(relay_streams, streams=MANY[0], rate=MANY[1], seconds=seconds)
+        relay = partial(relay_streams, streams=MANY[0], rate=MANY[1], seconds=2 * seconds)
         many = in_turns(contenders, rounds, relay)
         requests, to_nginx = measure_requests(contenders, rounds, seconds, folder)
         images = in_turns(contenders, 1, send_image)
@@ -117,7 +117,7 @@ def run(rounds: int, seconds: int, *, peers: bool) -> dict[str, Any]:
         "many": {"streams": MANY[0], "rate": MANY[1], "rows": medians(many)},
         "held": {"streams": HELD[0], "rate": HELD[1], "rows": medians(held)},
         "image": medians(images),
-        "ratios_to_nginx": {**to_nginx, "stream_cpu": ratios(many, "cpu_us_per_chunk")},
+        "ratios_to_nginx": {**to_nginx, "stream_cpu": ratios(many, "cpu_percent")},
     }
 
 

@@ -20,8 +20,8 @@ def report(found: dict[str, Any]) -> str:
     machine = found["machine"]
     intro = (
         f"One run on {machine['cores']} shared cores, Python {machine['python']}, "
-        f"{machine['date']}; medians of {found['rounds']} rounds of {found['seconds']} s, "
-        "in which all take turns.\n"
+        f"{machine['date']}; medians of {found['rounds']} rounds of {found['seconds']} s "
+        "(streams: twice as long), in which all take turns.\n"
     )
     many, held = found["many"], found["held"]
     return "\n".join(
@@ -109,7 +109,7 @@ def _speed(row: dict[str, float], *, in_ms: bool) -> tuple[str, str]:
 
 def _streams(rows: Rows) -> str:
     return _table(
-        ("", "chunks/s", "CPU %", "CPU µs a chunk", "lag p50 ms", "p99", "max",
+        ("", "chunks/s", "CPU %", "CPU µs a chunk, all in all", "lag p50 ms", "p99", "max",
          "streams over 50 ms"),
         (
             (

@@ -53,8 +53,10 @@ BODIES = [
 
 async def ask(gateway: SocketGateway, chance: random.Random) -> int:
     """Send requests of all kinds over one connection, until one of them ends it."""
+    number = 0
     async with gateway.connect() as client:
-        for number in range(1, 21):
+        while number < 20:
+            number += 1
             await client.post(chance.choice(BODIES))
             answer = await client.read()
             if not answer.whole or answer.header("connection") == "close":
