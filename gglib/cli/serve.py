@@ -57,10 +57,12 @@ def serve(
     settings = settings_for(common, flags)
 
     async def work() -> None:
+        from gglib.gateway.open_files import allow_many_open_files
         from gglib.gateway.serve import open_gateway
         from gglib.logs import LogSink, configure_logs
 
         configure_logs(json_lines=common.json or not sys.stderr.isatty(), debug=common.debug)
+        allow_many_open_files()
         async with anyio.create_task_group() as tasks:
             signals = _Signals()
             await tasks.start(signals.watch)

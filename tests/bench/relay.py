@@ -1,256 +1,147 @@
-"""Requests per second, latency, CPU and memory: bare upstream, nginx, and gglib, in one run.
+"""What a hop costs: the bare upstream, nginx, gglib and installed peers, in one run.
 
-``nox -s bench`` runs it. Machines are noisy: only the ratios within one run mean something.
+``nox -s bench`` runs it, or ``PYTHONPATH=tests python tests/bench/relay.py``. Machines are noisy:
+only the ratios within one run mean something. gglib runs as users run it, with a key asked for,
+requests routed and counted.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
-import re
-import shutil
-import socket
+import platform
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psutil
-from bench.upstream import nginx_config, write_config
+from bench.contenders import Contender, post, start_contenders
+from bench.image import send_image
+from bench.processes import BenchFailed
+from bench.report import report, write_into
+from bench.request_load import sample
+from bench.streams import relay_streams
+
+Found = dict[str, float]
 
 ROUNDS = 5
-HERE = Path(__file__).parent
-KEY = "bench-key"
-BODY = {
-    "model": "bench",
-    "messages": [{"role": "user", "content": "Say hello to the people of the benchmark."}],
-    "temperature": 0.7,
-    "max_tokens": 64,
-}
+CONNECTIONS = (32, 1, 256)
+#: Streams, and chunks a second of each.
+MANY = (200, 100)
+HELD = (1000, 10)
 
 
-def free_port() -> int:
-    """Return a port nobody uses."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def in_turns(
+    contenders: list[Contender], rounds: int, measure: Callable[[Contender], Found]
+) -> dict[str, list[Found]]:
+    """Measure all contenders in turns, so that they share the machine's moods.
+
+    A peer that fails is left out from there on, and told of.
+    """
+    found: dict[str, list[Found]] = {each.name: [] for each in contenders}
+    for _ in range(rounds):
+        for contender in contenders:
+            if contender.name not in found:
+                continue
+            try:
+                found[contender.name].append(measure(contender))
+            except BenchFailed as error:
+                if not contender.peer:
+                    raise
+                print(f"{contender.name} is left out: {error}", file=sys.stderr)
+                del found[contender.name]
+    return found
 
 
-@contextlib.contextmanager
-def process(command: list[str], **options: Any) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a command for the block."""
-    child = subprocess.Popen(command, **options)
-    try:
-        yield child
-    finally:
-        child.terminate()
-        child.wait(30)
-
-
-def wait_for_port(port: int) -> None:
-    """Return when somebody listens."""
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.02)
-    sys.exit(f"nothing listens on port {port}")
-
-
-def post(port: int) -> None:
-    """Send one request, so that everything behind the port is warm."""
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{port}/v1/chat/completions",
-        json.dumps(BODY).encode(),
-        {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"},
-    )
-    with urllib.request.urlopen(request, timeout=60) as response:
-        json.load(response)
-
-
-def family(pid: int) -> list[psutil.Process]:
-    """Return a process and those it started that are its own workers."""
-    parent = psutil.Process(pid)
-    workers = [child for child in parent.children() if child.name() == parent.name()]
-    return [parent, *workers]
-
-
-def cpu_s(processes: list[psutil.Process]) -> float:
-    """Return the CPU seconds the processes have used."""
-    return sum(sum(each.cpu_times()[:2]) for each in processes)
-
-
-def load(port: int, connections: int, seconds: int, folder: Path) -> dict[str, float]:
-    """Run wrk and return what it measured."""
-    script = folder / "post.lua"
-    headers = f'wrk.headers["Authorization"] = "Bearer {KEY}"\n'
-    script.write_text(
-        f"wrk.method = 'POST'\nwrk.body = [[{json.dumps(BODY)}]]\n"
-        f'wrk.headers["Content-Type"] = "application/json"\n{headers}'
-    )
-    wrk = shutil.which("wrk") or sys.exit("wrk is not installed")
-    output = subprocess.run(
-        [wrk, "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", str(script),
-         f"http://127.0.0.1:{port}/v1/chat/completions"],
-        capture_output=True, text=True, check=True,
-    ).stdout  # fmt: skip
-    errors = re.search(r"Non-2xx or 3xx responses: (\d+)", output)
-    if errors or "Socket errors" in output:
-        sys.exit(f"wrk met errors:\n{output}")
-    found = re.search(r"Requests/sec:\s+([\d.]+)", output)
-    assert found
+def medians(samples: dict[str, list[Found]]) -> dict[str, Found]:
+    """Return the median of every number."""
     return {
-        "requests_per_s": float(found.group(1)),
-        "p50_us": latency_us(output, "50%"),
-        "p99_us": latency_us(output, "99%"),
+        name: {key: round(statistics.median(each[key] for each in found), 3) for key in found[0]}
+        for name, found in samples.items()
     }
 
 
-def latency_us(output: str, percentile: str) -> float:
-    """Return a latency of wrk's in microseconds."""
-    found = re.search(rf"{percentile}\s+([\d.]+)(us|ms|s)\b", output)
-    assert found
-    return float(found.group(1)) * {"us": 1, "ms": 1e3, "s": 1e6}[found.group(2)]
+def ratios(samples: dict[str, list[Found]], key: str) -> list[float]:
+    """Return what gglib needs or does of what nginx needs or does, by round."""
+    pairs = zip(samples["gglib"], samples["nginx"], strict=True)
+    return [round(ours[key] / theirs[key], 3) for ours, theirs in pairs]
 
 
-def sample(
-    processes: list[psutil.Process], port: int, connections: int, seconds: int, folder: Path
-) -> dict[str, float]:
-    """Measure one server once."""
-    before, began = cpu_s(processes), time.monotonic()
-    result = load(port, connections, seconds, folder)
-    elapsed_s = time.monotonic() - began
-    used_s = cpu_s(processes) - before
-    return {
-        **result,
-        "cpu_percent": 100 * used_s / elapsed_s,
-        "cpu_us_per_request": 1e6 * used_s / (result["requests_per_s"] * elapsed_s),
-    }
+def measure_requests(
+    contenders: list[Contender], rounds: int, seconds: int, folder: Path
+) -> tuple[dict[str, dict[str, Found]], dict[str, list[float]]]:
+    """Return what was found by contender and number of connections, and the ratios to nginx."""
+    rows: dict[str, dict[str, Found]] = {each.name: {} for each in contenders}
+    to_nginx = {}
+    for connections in CONNECTIONS:
+        measure = partial(sample, connections=connections, folder=folder)
+        in_turns(contenders, 1, partial(measure, seconds=1))
+        samples = in_turns(contenders, rounds, partial(measure, seconds=seconds))
+        to_nginx[f"requests_at_{connections}"] = ratios(samples, "requests_per_s")
+        for name, row in medians(samples).items():
+            rows[name][str(connections)] = row
+    whole = {name: row for name, row in rows.items() if len(row) == len(CONNECTIONS)}
+    return whole, to_nginx
 
 
-def measure(
-    servers: dict[str, tuple[int, int]], seconds: int, folder: Path
-) -> list[dict[str, Any]]:
-    """Measure all servers in turns, so that they share the machine's moods; report medians."""
-    rows: dict[str, dict[str, Any]] = {}
-    for name, (port, pid) in servers.items():
-        post(port)
-        load(port, 32, 1, folder)
-        rows[name] = {"name": name, "processes": family(pid)}
-    for connections in (32, 1):
-        samples: dict[str, list[dict[str, float]]] = {name: [] for name in servers}
-        for _ in range(ROUNDS):
-            for name, (port, _pid) in servers.items():
-                samples[name].append(
-                    sample(rows[name]["processes"], port, connections, seconds, folder)
-                )
-        for name, found in samples.items():
-            rows[name][f"c{connections}"] = {
-                key: round(statistics.median(each[key] for each in found), 1) for key in found[0]
-            }
-        if connections == 32:
-            ratios = [
-                ours["requests_per_s"] / theirs["requests_per_s"]
-                for ours, theirs in zip(samples["gglib"], samples["nginx"], strict=True)
-            ]
-            rows["gglib"]["ratios_to_nginx"] = [round(ratio, 3) for ratio in ratios]
-    for row in rows.values():
-        resident = sum(each.memory_info().rss for each in row.pop("processes"))
-        row["rss_mib"] = round(resident / 2**20, 1)
-    return list(rows.values())
-
-
-def run(seconds: int) -> list[dict[str, Any]]:
-    """Measure all three and return their rows."""
-    with contextlib.ExitStack() as stack:
+def run(rounds: int, seconds: int, *, peers: bool) -> dict[str, Any]:
+    """Measure everything, and return it."""
+    with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gglib-bench-")))
-        upstream, proxy, gateway = free_port(), free_port(), free_port()
-        bare = stack.enter_context(
-            process([sys.executable, str(HERE / "upstream.py"), "--port", str(upstream)])
-        )
-        (folder / "proxy").mkdir()
-        command = write_config(
-            folder / "proxy",
-            nginx_config(
-                folder / "proxy",
-                proxy,
-                "location / { proxy_pass http://up; proxy_http_version 1.1; "
-                'proxy_set_header Connection ""; proxy_buffering off; }',
-                f"upstream up {{ server 127.0.0.1:{upstream}; keepalive 256; }}",
-            ),
-        )
-        nginx = stack.enter_context(process(command))
-        config = folder / "gglib.toml"
-        engine = [sys.executable, str(HERE / "upstream.py"), "--port", "{port}"]
-        (folder / "bench.gguf").write_bytes(b"the benchmark's engine reads no model")
-        config.write_text(
-            f'[gateway]\nport = {gateway}\napi_keys = ["{KEY}"]\n'
-            f'[engines.bench]\nhealth_path = "/"\n'
-            f"command = {json.dumps(engine)}\n"
-            f'[models.bench]\npath = "{folder / "bench.gguf"}"\nengine = "bench"\n'
-        )
-        ours = stack.enter_context(
-            process(
-                [shutil.which("gglib") or "gglib", "serve", "--config", str(config),
-                 "--data-dir", str(folder / "data")],
-                stderr=subprocess.DEVNULL,
-            )
-        )  # fmt: skip
-        for port in (upstream, proxy, gateway):
-            wait_for_port(port)
-        rss_idle = psutil.Process(ours.pid).memory_info().rss
-        servers = {
-            "upstream": (upstream, bare.pid),
-            "nginx": (proxy, nginx.pid),
-            "gglib": (gateway, ours.pid),
-        }
-        rows = measure(servers, seconds, folder)
-        rows[-1]["rss_idle_mib"] = round(rss_idle / 2**20, 1)
-        return rows
-
-
-def table(rows: list[dict[str, Any]]) -> str:
-    """Return the rows as people read them, with the ratios that count."""
-    lines = [f"{'':10}{'req/s @32':>11}{'p50 µs':>8}{'p99 µs':>8}{'CPU %':>7}{'µs/req':>8}"
-             f"{'req/s @1':>10}{'p50 µs':>8}{'RSS MiB':>9}"]  # fmt: skip
-    for row in rows:
-        many, one = row["c32"], row["c1"]
-        lines.append(
-            f"{row['name']:10}{many['requests_per_s']:11.0f}{many['p50_us']:8.0f}"
-            f"{many['p99_us']:8.0f}{many['cpu_percent']:7.0f}{many['cpu_us_per_request']:8.1f}"
-            f"{one['requests_per_s']:10.0f}{one['p50_us']:8.0f}{row['rss_mib']:9.1f}"
-        )
-    by_name = {row["name"]: row for row in rows}
-    ratios = by_name["gglib"]["ratios_to_nginx"]
-    added = by_name["gglib"]["c1"]["p50_us"] - by_name["upstream"]["c1"]["p50_us"]
-    lines.append(
-        f"gglib / nginx at 32 connections: {statistics.median(ratios):.2f} "
-        f"(rounds: {', '.join(f'{ratio:.2f}' for ratio in ratios)})"
-    )
-    lines.append(f"added to the upstream's p50 at 1 connection: {added:.0f} µs")
-    lines.append(f"gglib idle: {by_name['gglib']['rss_idle_mib']} MiB resident")
-    return "\n".join(lines)
+        contenders = start_contenders(stack, folder, peers=peers)
+        for contender in contenders:
+            post(contender.request_port)
+            post(contender.stream_port, "streams")
+        # Memory first, while nobody has grown by other work.
+        hold = partial(relay_streams, streams=HELD[0], rate=HELD[1], seconds=2 * seconds)
+        held = in_turns(contenders, 1, hold)
+        relay = partial(relay_streams, streams=MANY[0], rate=MANY[1], seconds=2 * seconds)
+        many = in_turns(contenders, rounds, relay)
+        requests, to_nginx = measure_requests(contenders, rounds, seconds, folder)
+        images = in_turns(contenders, 1, send_image)
+    return {
+        "machine": {
+            "cores": psutil.cpu_count(),
+            "python": platform.python_version(),
+            "date": time.strftime("%Y-%m-%d"),
+        },
+        "seconds": seconds,
+        "rounds": rounds,
+        "requests": requests,
+        "many": {"streams": MANY[0], "rate": MANY[1], "rows": medians(many)},
+        "held": {"streams": HELD[0], "rate": HELD[1], "rows": medians(held)},
+        "image": medians(images),
+        "ratios_to_nginx": {**to_nginx, "stream_cpu": ratios(many, "cpu_percent")},
+    }
 
 
 def main() -> None:
-    """Run, print the table, and write the JSON where asked."""
+    """Run, print the tables, and write them where asked."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=int, default=3)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", type=Path, default=Path("bench-results/relay.json"))
+    parser.add_argument("--page", type=Path, help="a page of the documentation to write into")
+    parser.add_argument("--no-peers", action="store_true", help="nginx and gglib alone")
     options = parser.parse_args()
-    rows = run(options.seconds)
-    print(table(rows))
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(rows, indent=2) + "\n")
-        print(f"written: {options.json}")
+    try:
+        found = run(options.rounds, options.seconds, peers=not options.no_peers)
+    except BenchFailed as error:
+        sys.exit(str(error))
+    text = report(found)
+    print(text)
+    options.json.parent.mkdir(parents=True, exist_ok=True)
+    options.json.write_text(json.dumps(found, indent=2) + "\n")
+    print(f"written: {options.json}")
+    if options.page:
+        write_into(options.page, text)
+        print(f"written: {options.page}")
 
 
 if __name__ == "__main__":

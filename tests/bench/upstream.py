@@ -18,8 +18,10 @@ ANSWER = (
 
 def nginx_config(folder: Path, port: int, server: str, http: str = "") -> str:
     """Return a whole nginx configuration with one server."""
+    # As root, nginx's worker would be somebody who may not write into the folder.
+    user = "user root;" if os.geteuid() == 0 else ""
     return f"""
-daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/error.log;
+{user} daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/error.log;
 events {{ worker_connections 4096; }}
 http {{
   access_log off; keepalive_requests 1000000000; keepalive_timeout 600s;

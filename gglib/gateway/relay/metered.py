@@ -5,6 +5,7 @@ from __future__ import annotations
 from time import monotonic
 
 from gglib.gateway.meter import UNKNOWN_MODEL, Counts
+from gglib.gateway.relay.splice import Splice
 from gglib.gateway.relay.turns import Turn
 from gglib.gateway.relay.usage import HEAD_BYTES, TAIL_BYTES
 
@@ -40,6 +41,8 @@ class MeteredTurn(Turn):
     """The first bytes of the answer, or all of it."""
     tail: bytearray | None = None
     """The last bytes of the answer, if it came in pieces, or is long."""
+    spliced: Splice | None = None
+    """What passes a stream's events on; it has what came behind ``tail``."""
 
     route: bytes | None = None
     """What it counts as, if not as ``target``."""
@@ -62,6 +65,8 @@ class MeteredTurn(Turn):
         """Look at a piece of the answer as it passes."""
         tail = self.tail
         if tail is not None:
+            if self.spliced is not None:
+                self.gather()
             tail += data[-TAIL_BYTES:]
             # Not at every piece, so that most of them cost one copy of themselves.
             if len(tail) > _MAX_TAIL_BYTES:
@@ -78,8 +83,17 @@ class MeteredTurn(Turn):
                 self.head = data[:HEAD_BYTES]
                 self.tail = bytearray(data[-TAIL_BYTES:])
 
+    def gather(self) -> None:
+        """Have all that has passed of a stream's end in ``tail``."""
+        tail = self.tail
+        if self.spliced is not None and tail is not None:
+            for event in self.spliced.latest():
+                tail += event
+            del tail[:-TAIL_BYTES]
+
     def ends_with(self, endings: tuple[bytes, ...]) -> bool:
         """Whether the answer so far, if there is any, ends with one of these."""
+        self.gather()
         so_far = self.head if self.tail is None else self.tail
         return so_far.endswith(endings)
 
@@ -91,6 +105,7 @@ class MeteredTurn(Turn):
     def abort(self) -> None:
         """See ``Turn``."""
         self.complete = False
+        self.gather()
         self.connection.shared.meter.ended(self)
         Turn.abort(self)
 
@@ -99,5 +114,6 @@ class MeteredTurn(Turn):
         if self.response_complete or not self.began_at:
             return
         self.complete = False
+        self.gather()
         self.status = self.status or _CLIENT_GONE
         self.connection.shared.meter.ended(self)

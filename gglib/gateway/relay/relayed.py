@@ -14,6 +14,7 @@ from gglib.gateway.relay.events import error_event
 from gglib.gateway.relay.form import RequestedForm, read_requested_form, with_form_model
 from gglib.gateway.relay.heads import AnswerHead, RequestHead, SentOn
 from gglib.gateway.relay.metered import MAX_WHOLE_BYTES, MeteredTurn
+from gglib.gateway.relay.splice import Splice
 from gglib.gateway.relay.upstream import UpstreamConnection, UpstreamPool
 from gglib.gateway.relay.vigil import Vigil
 from gglib.gateway.relay.wire import (
@@ -281,6 +282,7 @@ class RelayTurn(MeteredTurn):
             self._head_sent = True
             self.is_event_stream = True
             self._chunked = not self.http_1_0
+            self._drop_body()
             if not (status == 200 and head.is_event_stream):
                 self._vigil.misfit = []
             return
@@ -289,6 +291,8 @@ class RelayTurn(MeteredTurn):
         self.status = status
         if head.is_event_stream:
             self.is_event_stream = True
+            # It may go on for long, and is not tried again.
+            self._drop_body()
         elif not head.is_json:
             self.tells_usage = False
         if length is not None:
@@ -315,11 +319,19 @@ class RelayTurn(MeteredTurn):
         else:
             self._out.append(data)
 
+    def splice(self) -> Splice | None:
+        if not (self._chunked and self.is_event_stream) or self.tail is None:
+            return None
+        if self.spliced is None:
+            self.spliced = Splice(self.connection.transport.write, self.shared.meter)
+        return self.spliced
+
     def answer_ended(self) -> None:
         self._upstream = None
         if self._vigil is not None and self._vigil.misfit is not None:
             self._vigil.end_misfit()
         elif self._chunked:
+            self.gather()
             self._out.append(LAST_CHUNK)
         self.flush()
         self._release()
@@ -482,6 +494,9 @@ class RelayTurn(MeteredTurn):
     def check(self, now: float) -> None:
         if self._vigil is not None:
             self._vigil.look(now)
+        if self.spliced is not None and self.spliced.heard:
+            self.spliced.heard = False
+            self._heard = True
         limit_s = self.shared.limits.silence_timeout_s
         if self._heard or self.connection.flow.write_paused:
             # Noted here, not at every read: the hot path looks at no clock.

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import httptools
 
 from gglib.gateway.relay.heads import AnswerHead, HeadBytes, Headers
+from gglib.gateway.relay.splice import Splice
 from gglib.services.serving import RunningServer
 
 __all__ = ["AnswerSink", "UpstreamConnection", "UpstreamPool", "UpstreamPools"]
@@ -17,7 +18,7 @@ __all__ = ["AnswerSink", "UpstreamConnection", "UpstreamPool", "UpstreamPools"]
 P = TypeVar("P", bound=asyncio.Protocol)
 
 _MAX_HEAD_BYTES = 256 * 1024
-_MAX_IDLE = 64
+_MAX_IDLE = 256
 
 
 class AnswerSink(Protocol):
@@ -28,6 +29,9 @@ class AnswerSink(Protocol):
 
     def answer_body(self, data: bytes) -> None:
         """Take a piece of the body."""
+
+    def splice(self) -> Splice | None:
+        """Return who takes what comes next, where a chunk begins; ``None``: go on as before."""
 
     def answer_ended(self) -> None:
         """The answer is complete."""
@@ -46,6 +50,7 @@ class UpstreamConnection(asyncio.Protocol):
     """One keep-alive connection to an engine; serves one request at a time."""
 
     __slots__ = (
+        "_chunk_ended",
         "_head",
         "_head_bytes",
         "_head_done",
@@ -56,6 +61,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_parser",
         "_pool",
         "_sink",
+        "_splice",
         "_status",
         "closed",
         "paused",
@@ -81,6 +87,10 @@ class UpstreamConnection(asyncio.Protocol):
         self._head_done = False
         self._head_only = False
         self._head_bytes = 0
+        self._chunk_ended = False
+        """Whether a chunk's end was the last that the parser has told of."""
+        self._splice: Splice | None = None
+        """Of the answer that is on its way, when the next byte is a chunk's first."""
         self._parser = httptools.HttpResponseParser(self)
 
     # The exchange
@@ -100,7 +110,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def abandon(self) -> None:
         """Drop the connection at once, so that the engine stops working on the answer."""
-        self._sink = None
+        self._sink = self._splice = None
         self.closed = True
         self.transport.abort()
 
@@ -122,6 +132,11 @@ class UpstreamConnection(asyncio.Protocol):
         self.transport = transport
 
     def data_received(self, data: bytes) -> None:
+        splice = self._splice
+        if splice is not None:
+            if splice.take(data):
+                return
+            self._splice = None
         sink = self._sink
         if sink is None:
             # An engine that speaks unasked is not one to reuse.
@@ -149,6 +164,9 @@ class UpstreamConnection(asyncio.Protocol):
             return
         if first_read and self._sink is None and not self.closed:
             self._known, self._known_status = HeadBytes.of(data), self._status
+        elif self._chunk_ended and data.endswith(b"\r\n"):
+            # Without a line's end, it may be within the size of the next chunk already.
+            self._splice = sink.splice()
         sink.flush()
 
     def _answer_known(self, sink: AnswerSink, data: bytes, body_at: int) -> None:
@@ -163,6 +181,7 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
         sink, self._sink = self._sink, None
+        self._splice = None
         if sink is not None:
             reason = str(exc) if exc is not None else "the engine closed the connection"
             sink.upstream_failed(reason, clean_close=exc is None)
@@ -223,7 +242,14 @@ class UpstreamConnection(asyncio.Protocol):
         if self._sink is not None:
             self._sink.answer_body(body)
 
+    def on_chunk_header(self) -> None:
+        self._chunk_ended = False
+
+    def on_chunk_complete(self) -> None:
+        self._chunk_ended = True
+
     def on_message_complete(self) -> None:
+        self._chunk_ended = False
         sink = self._sink
         if sink is None or not self._head_done:
             return

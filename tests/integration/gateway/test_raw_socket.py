@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import socket
+import tracemalloc
 
 import anyio
 import pytest
@@ -664,6 +666,53 @@ async def test_silent_engine_in_a_stream_ends_it_with_an_error_event() -> None:
 # Close, on either side
 
 
+async def test_stream_that_goes_on_is_not_silent() -> None:
+    """However its events get through: what counts is that they come."""
+    events = [f"data: {number}\n\n" for number in range(300)]
+    async with (
+        open_socket_gateway(limits=Limits(silence_timeout_s=0.15)) as gateway,
+        gateway.connect() as client,
+    ):
+        began = anyio.current_time()
+        await client.post(do("say", kind="text/event-stream", pieces=events))
+        answer = await client.read()
+        assert anyio.current_time() - began > 0.3
+    assert answer.whole
+    assert answer.body.decode() == "".join(events)
+
+
+async def test_request_is_not_kept_while_its_stream_goes_on() -> None:
+    """An image is sent once; a stream may take minutes."""
+    image, streams = "x" * 2_000_000, 8
+    async with open_socket_gateway() as gateway, anyio.create_task_group() as tasks:
+        begun = anyio.create_memory_object_stream[None](streams)
+
+        async def stream() -> None:
+            async with gateway.connect() as client:
+                await client.post(do("gated_stream", image=image))
+                await client.read_until(b"data: 0")
+                begun[0].send_nowait(None)
+                assert (await client.read()).whole
+
+        gc.collect()
+        tracemalloc.start()
+        try:
+            for _ in range(streams):
+                tasks.start_soon(stream)
+            for _ in range(streams):
+                await begun[1].receive()
+            for request in gateway.upstream.received:
+                request.body = b""
+            gc.collect()
+            kept_bytes, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        gateway.upstream.gate("go on").set()
+        begun[0].close()
+        begun[1].close()
+    assert kept_bytes < streams * len(image) / 4
+
+
 async def test_client_that_leaves_a_stream_frees_the_engine() -> None:
     """The engine sees the hang-up, and the lease ends."""
     async with open_socket_gateway() as gateway:
@@ -745,6 +794,23 @@ async def test_engine_that_dies_between_events_ends_the_stream_with_an_error_eve
     error = json.loads(answer.body.rsplit(b"data: ", 1)[1])["error"]
     assert error["code"] == "engine_died"
     assert b"[DONE]" not in answer.body
+
+
+async def test_engine_that_dies_behind_many_events_ends_the_stream_with_an_error_event() -> None:
+    """All of them arrive before it, and the framing is whole."""
+    async with open_socket_gateway() as gateway, gateway.connect() as client:
+        gateway.upstream.events = [b"data: %d\n\n" % number for number in range(20)]
+        gateway.upstream.events += [b"", b"data: 20\n\n", b"break"]
+        await client.post(do("events"))
+        await gateway.upstream.reach("streaming").wait()
+        await client.read_until(b"data: 19")
+        gateway.upstream.gate("go on").set()
+        answer = await client.read()
+    assert answer.whole
+    assert [line for line in answer.body.decode().split("\n\n") if line][:-1] == [
+        f"data: {number}" for number in range(21)
+    ]
+    assert json.loads(answer.body.rsplit(b"data: ", 1)[1])["error"]["code"] == "engine_died"
 
 
 async def test_engine_that_dies_in_an_event_is_a_broken_transfer() -> None:
