@@ -80,7 +80,9 @@ def settings_of(said: ModelDefaults | Profile) -> dict[str, Any]:
     found |= {f"{_SET}.{name}": value for name, value in said.set_parameters.items()}
     if said.strip_parameters:
         found[_STRIP] = said.strip_parameters
-    return {key: _plain(value) for key, value in sorted(found.items())}
+    return {
+        key: _NO_FILE if value is None else _plain(value) for key, value in sorted(found.items())
+    }
 
 
 def changed_defaults(defaults: ModelDefaults, changes: Mapping[str, Any]) -> ModelDefaults:
