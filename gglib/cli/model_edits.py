@@ -285,7 +285,7 @@ def _tell_settings(
     model: Model, there: Mapping[str, Any], changes: Mapping[str, Any], common: Common
 ) -> None:
     if common.json:
-        print_json({"model": model.name, "settings": there})
+        print_json({"model": model.name, "settings": _without_secrets(there)})
         return
     for key in changes:
         of_key = {each: value for each, value in there.items() if each == key}
@@ -297,11 +297,15 @@ def _tell_settings(
 
 def _say_keys(there: Mapping[str, Any], known: tuple[str, ...], common: Common) -> None:
     if common.json:
-        print_json({"settings": there, "keys": list(known)})
+        print_json({"settings": _without_secrets(there), "keys": list(known)})
         return
     extra = [key for key in there if key not in known]
     rows = [(key, written(shown_value(key, there.get(key, "-")))) for key in (*known, *extra)]
     print_table(("KEY", "VALUE"), rows)
+
+
+def _without_secrets(there: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: shown_value(key, value) for key, value in there.items()}
 
 
 def _profiles(model: Model) -> dict[str, Any]:
