@@ -184,7 +184,7 @@ def _unknown(key: str, known: tuple[str, ...]) -> InvalidRequest:
     shown = key[:100]
     close = difflib.get_close_matches(shown, known, n=1, cutoff=0.6)
     # Somebody who knows the parameter need not know its group.
-    close = close or [each for each in known if each.rpartition(".")[2] == shown]
+    close = close or [each for each in known if shown in each.split(".")]
     hint = f"did you mean '{close[0]}'?" if close else "`gglib model set --help` lists them"
     return InvalidRequest(f"no setting is called '{shown}'; {hint}", "settings")
 

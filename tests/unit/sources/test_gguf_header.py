@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -146,30 +145,6 @@ def test_quantization_label_follows_the_tensors_before_the_file_type(
 ) -> None:
     """A file type refines what the tensors say, and is ignored where they contradict it."""
     assert quantization_label(bytes_by_type, file_type) == expected
-
-
-def test_long_vocabulary_is_read_twenty_times_faster_than_by_the_reference(
-    tmp_path: Path,
-) -> None:
-    """Walking lengths instead of decoding tokens shows as a ratio on any machine."""
-    path = tmp_path / "vocabulary.gguf"
-    writer = gguf.GGUFWriter(path, "llama")
-    writer.add_token_list([f"token {number} é" for number in range(30_000)])
-    writer.add_token_scores([0.0] * 30_000)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-
-    def seconds(read: Any) -> float:
-        began = time.perf_counter()
-        read(path)
-        return time.perf_counter() - began
-
-    ours = min(seconds(read_gguf_header) for _ in range(5))
-    theirs = seconds(gguf.GGUFReader)
-    assert read_gguf_header(path).metadata["tokenizer.ggml.tokens"] == SkippedArray(STRING, 30_000)
-    assert theirs / ours >= 20
 
 
 def test_strings_longer_than_the_window_are_walked(tmp_path: Path) -> None:
