@@ -16,6 +16,7 @@ FOLLOWED = tuple(
     ROOT / "docs" / "how-to" / name
     for name in (
         "come-from-llama-swap.md",
+        "manage-your-models.md",
         "test-with-the-mock.md",
         "use-as-a-library.md",
         "write-a-runner.md",
