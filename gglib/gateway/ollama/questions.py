@@ -47,6 +47,8 @@ def chat_question(request: ChatRequest, model: Model) -> Question:
     fields = _shared(request, model)
     fields["messages"] = _messages(request.messages or ())
     if request.tools:
+        if not all(bytes(tool).startswith(b"{") for tool in request.tools):
+            raise InvalidRequest("a tool is no object", "tools")
         fields["tools"] = request.tools
     return _chat(request, model, fields)
 
@@ -71,7 +73,7 @@ def generate_question(request: GenerateRequest, model: Model) -> Question:
     ):
         fields["prompt"] = f"{request.system}\n\n{prompt}" if request.system else prompt
         if request.logprobs:
-            fields["logprobs"] = max(1, request.top_logprobs or 0)
+            fields["logprobs"] = max(1, int(request.top_logprobs or 0))
         return _plain(_COMPLETION, request, fields)
     messages = [Message("system", request.system)] if request.system else []
     messages.append(Message("user", prompt, images=request.images))
@@ -98,7 +100,7 @@ def _chat(request: TalkRequest, model: Model, fields: dict[str, Any]) -> Questio
     if request.logprobs:
         fields["logprobs"] = True
         if request.top_logprobs:
-            fields["top_logprobs"] = request.top_logprobs
+            fields["top_logprobs"] = int(request.top_logprobs)
     return Question(_CHAT, msgspec.json.encode(fields))
 
 
