@@ -18,7 +18,12 @@ from gglib.gateway.ollama.errors import EngineRefused, refusal_of
 from gglib.gateway.ollama.exchange import BodyTooLarge, ClientGone, Exchange
 from gglib.gateway.ollama.names import find_model
 from gglib.gateway.ollama.pieces import AnswerReader, Events, Piece
-from gglib.gateway.ollama.questions import Question, chat_question, generate_question
+from gglib.gateway.ollama.questions import (
+    Question,
+    chat_question,
+    check_manner,
+    generate_question,
+)
 from gglib.gateway.ollama.requests import (
     ChatRequest,
     EmbeddingsRequest,
@@ -144,6 +149,7 @@ class OllamaApi:
     async def _load_or_let_go(
         self, exchange: Exchange, request: TalkRequest, model: Model, words: Words
     ) -> None:
+        check_manner(request, model)
         stay = Stay.of(self._router, model, request.keep_alive)
         if not stay.asks_to_go:
             await self._router.load(model)

@@ -15,7 +15,7 @@ from gglib.errors import InvalidRequest
 from gglib.gateway.ollama.options import response_format, sampling
 from gglib.gateway.ollama.requests import ChatRequest, GenerateRequest, Message, TalkRequest
 
-__all__ = ["Question", "chat_question", "generate_question"]
+__all__ = ["Question", "chat_question", "check_manner", "generate_question"]
 
 _CHAT, _COMPLETION, _INFILL = "/v1/chat/completions", "/v1/completions", "/infill"
 _EFFORTS = ("low", "medium", "high")
@@ -79,6 +79,18 @@ def generate_question(request: GenerateRequest, model: Model) -> Question:
     messages.append(Message("user", prompt, images=request.images))
     fields["messages"] = _messages(messages)
     return _chat(request, model, fields)
+
+
+def check_manner(request: TalkRequest, model: Model) -> None:
+    """Look at how an answer is wanted, where none is: a mistake is one there, too.
+
+    Raises:
+        InvalidRequest: it cannot be had so.
+    """
+    sampling(request.options)
+    response_format(request.format)
+    if request.think is not None:
+        _thinking(request.think, model)
 
 
 def _shared(request: TalkRequest, model: Model) -> dict[str, Any]:

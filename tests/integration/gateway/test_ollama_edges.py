@@ -122,6 +122,21 @@ async def test_refusal_carries_the_clients_own_id(path: str) -> None:
     assert late.status == (405 if path == "/v1/models" else 404 if path == "/nowhere" else 408)
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [{"options": {"top_k": []}}, {"format": 5}, {"think": "a lot"}, {"tools": [None]}],
+)
+async def test_mistake_is_refused_whether_an_answer_is_wanted_or_not(wrong: dict[str, Any]) -> None:
+    """A request that would only load the model loads nothing then."""
+    async with open_socket_gateway() as gateway, gateway.connect() as client:
+        asked = (
+            [{"messages": HELLO}] if "tools" in wrong else [{"messages": HELLO}, {"messages": []}]
+        )
+        for fields in asked:
+            assert (await ask(client, **fields, **wrong)).status == 400
+        assert gateway.serving.starts == []
+
+
 # What an engine is told of the client
 
 
