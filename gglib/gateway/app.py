@@ -6,20 +6,29 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
-from litestar import Litestar, MediaType, Request, Response, get, post
+from litestar import Litestar, get, post
 from litestar.datastructures import State
-from litestar.exceptions import HTTPException
 from litestar.params import FromPath, FromQuery
 
 from gglib.domain.model import Model
-from gglib.errors import (
-    ConfigurationError,
-    GglibError,
-    InvalidRequest,
-    NotRunning,
+from gglib.errors import ConfigurationError, InvalidRequest, NotRunning
+from gglib.gateway.answers import (
+    Alive,
+    ModelList,
+    ModelObject,
+    Pinned,
+    PoolView,
+    Queue,
+    Ready,
+    Reloaded,
+    Running,
+    RunningServer,
+    Story,
+    Unloaded,
 )
-from gglib.gateway.ollama.routes import PREFIX, ollama_routes, refuse_route
-from gglib.gateway.problems import answer_for
+from gglib.gateway.app_errors import exception_handlers
+from gglib.gateway.ollama.routes import ollama_routes
+from gglib.gateway.openapi import routes as describing
 from gglib.gateway.relay.shared import RelayShared
 from gglib.gateway.sight import ROUTES, Sight
 from gglib.services.models import ModelService
@@ -51,7 +60,7 @@ def _parts(state: State) -> Parts:
     return parts
 
 
-def _model_object(model: Model, states: dict[int, str]) -> dict[str, Any]:
+def _model_object(model: Model, states: dict[int, str]) -> ModelObject:
     """Return OpenAI's model object, with what gglib knows besides under ``gglib``."""
     return {
         "id": model.name,
@@ -69,11 +78,11 @@ def _model_object(model: Model, states: dict[int, str]) -> dict[str, Any]:
     }
 
 
-def _running_object(view: ResidentView) -> dict[str, Any]:
+def _running_object(view: ResidentView) -> RunningServer:
     server = view.server
     return {
         "model": view.model.name,
-        "state": str(view.phase),
+        "state": view.phase,
         "in_flight": view.in_flight,
         "queued": view.queued,
         "server_id": server.server_id if server else None,
@@ -90,7 +99,7 @@ def _running_object(view: ResidentView) -> dict[str, Any]:
         "slots_total": server.slots_total if server else None,
         "context_size": server.context_size if server else None,
         "pinned": view.pinned,
-        "closing": str(view.closing) if view.closing else None,
+        "closing": view.closing,
         "ttl_left_s": view.ttl_left_s,
     }
 
@@ -105,19 +114,19 @@ def _states(router: Router) -> dict[int, str]:
 
 
 @get("/health", sync_to_thread=False)
-def health() -> dict[str, str]:
+def health() -> Alive:
     """Tell that the gateway is alive."""
     return {"status": "ok"}
 
 
 @get("/ready", sync_to_thread=False)
-def ready() -> dict[str, str]:
+def ready() -> Ready:
     """Tell that the gateway takes requests; it listens no more when it does not."""
     return {"status": "ready"}
 
 
 @get("/v1/models")
-async def list_models(state: State) -> dict[str, Any]:
+async def list_models(state: State) -> ModelList:
     """List the models, in OpenAI's form."""
     parts = _parts(state)
     states = _states(parts.router)
@@ -126,7 +135,7 @@ async def list_models(state: State) -> dict[str, Any]:
 
 
 @get("/v1/models/{name:path}")
-async def show_model(state: State, name: FromPath[str]) -> dict[str, Any]:
+async def show_model(state: State, name: FromPath[str]) -> ModelObject:
     """Show one model, by its name or an alias."""
     parts = _parts(state)
     resolved = await parts.models.resolve(name.removeprefix("/"))
@@ -134,7 +143,7 @@ async def show_model(state: State, name: FromPath[str]) -> dict[str, Any]:
 
 
 @get("/running", sync_to_thread=False)
-def running(state: State) -> dict[str, Any]:
+def running(state: State) -> Running:
     """List what is in memory, or on its way there."""
     return {"running": [_running_object(view) for view in _parts(state).router.residents()]}
 
@@ -142,7 +151,7 @@ def running(state: State) -> dict[str, Any]:
 @post("/admin/models/{target:path}", status_code=200)
 async def act_on_model(
     state: State, target: FromPath[str], force: FromQuery[bool] = False
-) -> dict[str, Any]:
+) -> Running | Unloaded | Pinned:
     """Do something with a model: ``/admin/models/NAME/VERB``.
 
     ``load`` answers when it is ready. ``unload`` lets what is in flight end, or cuts it with
@@ -170,7 +179,7 @@ async def act_on_model(
 
 
 @get("/admin/queue", sync_to_thread=False)
-def queue(state: State) -> dict[str, Any]:
+def queue(state: State) -> Queue:
     """List who waits, in the order in which they stand."""
     return {
         "queue": [
@@ -186,7 +195,7 @@ def queue(state: State) -> dict[str, Any]:
 
 
 @get("/admin/pool", sync_to_thread=False)
-def show_pool(state: State) -> dict[str, Any]:
+def show_pool(state: State) -> PoolView:
     """Show what is in memory, what there is room for, and what has happened, counted."""
     pool = _parts(state).pool
     tally = pool.tally
@@ -195,7 +204,7 @@ def show_pool(state: State) -> dict[str, Any]:
             {
                 "model": view.model.name,
                 "device": view.device,
-                "state": str(view.phase),
+                "state": view.phase,
                 "pinned": view.pinned,
                 "ttl_left_s": view.ttl_left_s,
                 "requests": view.requests,
@@ -218,7 +227,7 @@ def show_pool(state: State) -> dict[str, Any]:
 
 
 @get("/admin/why/{name:path}")
-async def why(state: State, name: FromPath[str]) -> dict[str, Any]:
+async def why(state: State, name: FromPath[str]) -> Story:
     """Tell why a model is in memory, why it was evicted, or why it waits."""
     parts = _parts(state)
     model = (await parts.models.resolve(name.removeprefix("/"))).model
@@ -226,7 +235,7 @@ async def why(state: State, name: FromPath[str]) -> dict[str, Any]:
 
 
 @post("/admin/config/reload", status_code=200)
-async def reload_config(state: State) -> dict[str, Any]:
+async def reload_config(state: State) -> Reloaded:
     """Read the settings anew, and take up what has changed; all of it, or nothing."""
     try:
         found = await _parts(state).reload()
@@ -234,35 +243,6 @@ async def reload_config(state: State) -> dict[str, Any]:
         # The file is at fault, which whoever asks can mend; nothing here has failed.
         raise InvalidRequest(str(error), None, "configuration_error") from None
     return {"changed": list(found.now), "at_next_start": list(found.at_next_start)}
-
-
-def _answer(error: GglibError, status: int | None = None) -> Response[bytes]:
-    answer = answer_for(error, status=status)
-    return Response(
-        answer.body,
-        status_code=answer.status,
-        headers=dict(answer.headers),
-        media_type=MediaType.JSON,
-    )
-
-
-def _on_gglib_error(_request: Request[Any, Any, Any], error: GglibError) -> Response[bytes]:
-    return _answer(error)
-
-
-def _on_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
-    if request.scope["path"].startswith(PREFIX):
-        return refuse_route(request, error)
-    if error.status_code == 404:
-        path = request.scope["path"][:200]
-        reason = f"nothing is at {request.method} {path}; GET /v1/models lists the models"
-        return _answer(InvalidRequest(reason, None, "not_found"), 404)
-    return _answer(InvalidRequest(error.detail, None), error.status_code)
-
-
-def _on_bug(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    _parts(request.app.state).log_error(error)
-    return _answer(GglibError("internal error; the gateway's log has the trace"))
 
 
 def make_app(parts: Parts) -> Litestar:
@@ -279,17 +259,14 @@ def make_app(parts: Parts) -> Litestar:
             show_pool,
             why,
             *ROUTES,
+            *describing.ROUTES,
             ollama_routes(
                 parts.models, parts.router, shared=parts.shared, log_error=parts.log_error
             ),
             reload_config,
         ],
-        state=State({"parts": parts, "sight": parts.sight}),
-        exception_handlers={
-            GglibError: _on_gglib_error,
-            HTTPException: _on_http_error,
-            Exception: _on_bug,
-        },
+        state=State({"parts": parts, "sight": parts.sight, "shared": parts.shared}),
+        exception_handlers=exception_handlers(parts.log_error),
         openapi_config=None,
         logging_config=None,
     )

@@ -63,6 +63,11 @@ class Doors:
         self._own_names = _LOCAL_NAMES | {name.lower() for name in own_names}
         self._allowed_origins = frozenset(allowed_origins)
 
+    @property
+    def needs_key(self) -> bool:
+        """Whether there are keys, so that requests need one."""
+        return bool(self._api_keys)
+
     def admit(
         self,
         path: str,

@@ -39,10 +39,14 @@ class EventStream:
         self._events = events
         self._until = until
 
-    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer."""
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer; to a HEAD, with the head alone."""
         start: Any = {"type": "http.response.start", "status": 200, "headers": _HEADERS}
         await send(start)
+        if scope["state"].get("head_only"):
+            await self._events.aclose()
+            await send(_piece(b"", more=False))
+            return
 
         async def gone() -> None:
             while (await receive())["type"] != "http.disconnect":

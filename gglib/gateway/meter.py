@@ -10,14 +10,15 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from time import monotonic, time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gglib.domain.events import Event, RequestFinished, ServerReady
 from gglib.gateway.relay.routes import UPSTREAM_PREFIX, UPSTREAM_ROUTE
-from gglib.gateway.relay.usage import NO_USAGE, usage_in
+from gglib.gateway.relay.usage import NO_USAGE, Usage, usage_in
 from gglib.ports.event_sink import EventSink
 
 if TYPE_CHECKING:
+    from gglib.gateway.measures import Measures
     from gglib.gateway.relay.metered import MeteredTurn
 
 __all__ = ["OTHER_ROUTE", "UNKNOWN_MODEL", "Counts", "Histogram", "Loads", "Meter", "ModelCounts"]
@@ -59,6 +60,15 @@ class ModelCounts:
         self.speed = Histogram(TOKENS_PER_SECOND)
         self.prompt_tokens = 0
         self.completion_tokens = 0
+
+    def take(self, usage: Usage) -> None:
+        """Count the tokens of an answer."""
+        if usage.prompt_tokens is not None:
+            self.prompt_tokens += usage.prompt_tokens
+        if usage.completion_tokens is not None:
+            self.completion_tokens += usage.completion_tokens
+        if usage.tokens_per_second is not None:
+            self.speed.observe(usage.tokens_per_second)
 
 
 class Counts:
@@ -176,12 +186,7 @@ class Meter:
         usage = NO_USAGE
         if turn.head and turn.tells_usage:
             usage = usage_in(turn.head, turn.tail)
-            if usage.prompt_tokens is not None:
-                model.prompt_tokens += usage.prompt_tokens
-            if usage.completion_tokens is not None:
-                model.completion_tokens += usage.completion_tokens
-            if usage.tokens_per_second is not None:
-                model.speed.observe(usage.tokens_per_second)
+            model.take(usage)
         if self._log is not None:
             self._log(
                 RequestFinished(
@@ -207,25 +212,47 @@ class Meter:
         status: int,
         *,
         client: str | None,
-        request_id: str | None = None,
+        request_id: str,
         duration_s: float | None = None,
-        complete: bool = True,
+        measures: Measures | None = None,
     ) -> None:
         """Count a request that was not relayed. ``duration_s``: ``None`` = refused unread."""
-        counts = self._counts_of(route, UNKNOWN_MODEL)
+        counts = self._counts_of(route, measures.model_name if measures else UNKNOWN_MODEL)
         counts.statuses[status] = counts.statuses.get(status, 0) + 1
         if duration_s is not None:
             counts.seconds.observe(duration_s)
+        if measures is not None:
+            _count(counts.model, measures)
         if self._log is not None:
             self._log(
                 RequestFinished(
                     at=self._now(),
                     request_id=request_id,
                     route=route,
-                    model_name=UNKNOWN_MODEL,
+                    model_name=counts.model_name,
                     status=status,
-                    complete=complete,
                     duration_s=duration_s or 0.0,
                     client=client,
+                    **({} if measures is None else _logged(measures)),
                 )
             )
+
+
+def _count(model: ModelCounts, measures: Measures) -> None:
+    if measures.queue_wait_s is not None:
+        model.queue_wait.observe(measures.queue_wait_s)
+        # What needed no server says nothing of how fast its model is.
+        if measures.first_byte_s is not None:
+            model.first_byte.observe(measures.first_byte_s)
+    model.take(measures.usage)
+
+
+def _logged(measures: Measures) -> dict[str, Any]:
+    return {
+        "streamed": measures.streamed,
+        "complete": measures.complete,
+        "queue_wait_s": measures.queue_wait_s or 0.0,
+        "first_byte_s": measures.first_byte_s,
+        "prompt_tokens": measures.usage.prompt_tokens,
+        "completion_tokens": measures.usage.completion_tokens,
+    }

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
+from gglib.gateway.measures import Measures
 from gglib.gateway.meter import OTHER_ROUTE, Meter
 
 if TYPE_CHECKING:
@@ -16,7 +17,10 @@ _CLIENT_GONE = 499
 
 
 class MeteredApp:
-    """An ASGI application that tells ``meter`` of each request to ``app``."""
+    """An ASGI application that tells ``meter`` of each request to ``app``.
+
+    HEAD is asked as GET: the server leaves the body out.
+    """
 
     def __init__(self, app: ASGIApp, meter: Meter) -> None:
         self._app = app
@@ -24,7 +28,11 @@ class MeteredApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer as the application does."""
-        began_at = monotonic()
+        measures = Measures()
+        scope["state"]["measures"] = measures
+        if scope.get("method") == "HEAD":
+            state = {**scope["state"], "head_only": True}
+            scope = cast("Scope", {**scope, "method": "GET", "state": state})
         status = _CLIENT_GONE
 
         async def noting(message: Message) -> None:
@@ -37,19 +45,13 @@ class MeteredApp:
             await self._app(scope, receive, noting)
         finally:
             client = scope.get("client")
+            measures.complete = measures.complete and status != _CLIENT_GONE
             self._meter.answered(
                 # litestar's; without it nothing was found there.
                 scope.get("path_template") or OTHER_ROUTE,
                 status,
                 client=client[0] if client else None,
-                request_id=_request_id(scope),
-                duration_s=monotonic() - began_at,
-                complete=status != _CLIENT_GONE,
+                request_id=scope["state"]["request_id"],
+                duration_s=monotonic() - measures.began_at,
+                measures=measures,
             )
-
-
-def _request_id(scope: Scope) -> str | None:
-    for name, value in scope["headers"]:
-        if name == b"x-request-id":
-            return value.decode("latin-1")
-    return None

@@ -12,13 +12,18 @@ import msgspec
 
 from gglib.domain.model import Model
 from gglib.domain.names import ResolvedName
-from gglib.errors import EngineDied, GglibError, InvalidRequest, ModelNotFound
-from gglib.gateway.ollama.durations import keep_alive_s
-from gglib.gateway.ollama.engine import EngineAnswer, Engines
+from gglib.errors import EngineDied, GglibError, InvalidRequest
+from gglib.gateway.ollama.engine import Caller, EngineAnswer, Engines
 from gglib.gateway.ollama.errors import EngineRefused, refusal_of
 from gglib.gateway.ollama.exchange import BodyTooLarge, ClientGone, Exchange
+from gglib.gateway.ollama.names import find_model
 from gglib.gateway.ollama.pieces import AnswerReader, Events, Piece
-from gglib.gateway.ollama.questions import Question, chat_question, generate_question
+from gglib.gateway.ollama.questions import (
+    Question,
+    chat_question,
+    check_manner,
+    generate_question,
+)
 from gglib.gateway.ollama.requests import (
     ChatRequest,
     EmbeddingsRequest,
@@ -28,6 +33,7 @@ from gglib.gateway.ollama.requests import (
     TalkRequest,
     read,
 )
+from gglib.gateway.ollama.stay import Stay
 from gglib.gateway.ollama.views import shown
 from gglib.gateway.ollama.words import ChatWords, GenerateWords, Words
 from gglib.gateway.relay.body import with_model
@@ -35,7 +41,7 @@ from gglib.gateway.relay.shared import RelayShared
 from gglib.services.models import ModelService
 from gglib.services.routing.router import Lease, Router
 
-__all__ = ["OllamaApi", "find_model"]
+__all__ = ["OllamaApi"]
 
 _EMBEDDINGS = "/v1/embeddings"
 
@@ -52,32 +58,6 @@ class _Usage(msgspec.Struct):
 class _Embeddings(msgspec.Struct):
     data: list[_Embedding]
     usage: _Usage = msgspec.field(default_factory=_Usage)
-
-
-@attrs.frozen
-class _Stay:
-    """How long a request wants its model to stay; said of each server that it gets."""
-
-    router: Router
-    model: Model
-    keep_alive: float | str | None
-    ttl_s: float | None
-
-    @classmethod
-    def of(cls, router: Router, model: Model, keep_alive: float | str | None) -> _Stay:
-        """Return the wish of a request; raises ``InvalidRequest`` if it is none."""
-        ttl_s = None if keep_alive is None else keep_alive_s(keep_alive)
-        return cls(router, model, keep_alive, ttl_s)
-
-    @property
-    def asks_to_go(self) -> bool:
-        """Whether the model is to go as soon as it idles."""
-        return self.keep_alive is not None and self.ttl_s == 0
-
-    def say(self, _lease: Lease | None = None) -> None:
-        """Tell the router."""
-        if self.keep_alive is not None:
-            self.router.set_ttl(self.model, self.ttl_s)
 
 
 class OllamaApi:
@@ -141,7 +121,7 @@ class OllamaApi:
 
     async def _show(self, exchange: Exchange, body: bytes) -> None:
         request = read(body, ShowRequest)
-        meant = await find_model(self._models, request.model or request.name)
+        meant = await self._meant(exchange, request.model or request.name)
         await exchange.answer(await shown(meant.model))
 
     # Chats and completions
@@ -149,7 +129,7 @@ class OllamaApi:
     async def _chat(self, exchange: Exchange, body: bytes) -> None:
         request = read(body, ChatRequest)
         words = ChatWords(request.model)
-        meant = await find_model(self._models, request.model)
+        meant = await self._meant(exchange, request.model)
         if request.is_empty:
             await self._load_or_let_go(exchange, request, meant.model, words)
         else:
@@ -159,7 +139,7 @@ class OllamaApi:
     async def _generate(self, exchange: Exchange, body: bytes) -> None:
         request = read(body, GenerateRequest)
         words = GenerateWords(request.model)
-        meant = await find_model(self._models, request.model)
+        meant = await self._meant(exchange, request.model)
         if request.is_empty:
             await self._load_or_let_go(exchange, request, meant.model, words)
         else:
@@ -169,7 +149,8 @@ class OllamaApi:
     async def _load_or_let_go(
         self, exchange: Exchange, request: TalkRequest, model: Model, words: Words
     ) -> None:
-        stay = _Stay.of(self._router, model, request.keep_alive)
+        check_manner(request, model)
+        stay = Stay.of(self._router, model, request.keep_alive)
         if not stay.asks_to_go:
             await self._router.load(model)
         stay.say()
@@ -187,13 +168,15 @@ class OllamaApi:
         rules = self._shared.rule_book.rules_for(meant, question.path.encode())
         if rules is not None:
             question = Question(question.path, with_model(question.body, model.name, rules))
-        stay = _Stay.of(self._router, model, request.keep_alive)
+        stay = Stay.of(self._router, model, request.keep_alive)
 
         def on_lease(lease: Lease) -> None:
+            exchange.measures.note_server()
             stay.say(lease)
             words.asked()
 
-        async with self._engines.ask(model, question, on_lease=on_lease) as answer:
+        caller = self._caller(exchange)
+        async with self._engines.ask(model, question, caller, on_lease=on_lease) as answer:
             if request.stream is not False:
                 await _say_in_lines(exchange, answer, model, words)
             else:
@@ -203,6 +186,7 @@ class OllamaApi:
                     pieces.append(piece)
 
                 last = await _tell_pieces(answer, model, gather)
+                _note_tokens(exchange, last)
                 await exchange.answer(words.whole(pieces, last))
 
     # Embeddings
@@ -212,29 +196,34 @@ class OllamaApi:
         words = GenerateWords(request.model)
         if request.dimensions is not None and request.dimensions < 0:
             raise InvalidRequest("dimensions must not be negative", "dimensions")
-        model = (await find_model(self._models, request.model)).model
+        model = (await self._meant(exchange, request.model)).model
         texts = request.input or []
         if isinstance(texts, str):
             texts = [texts]
-        vectors, count = await self._vectors(model, texts, request.keep_alive, words)
+        vectors, count = await self._vectors(exchange, model, texts, request.keep_alive, words)
         if request.dimensions:
-            vectors = [_shortened(vector, request.dimensions) for vector in vectors]
+            vectors = [_shortened(vector, int(request.dimensions)) for vector in vectors]
         times = words.load_times() | ({} if count is None else {"prompt_eval_count": count})
         await exchange.answer({"model": request.model, "embeddings": vectors, **times})
 
     async def _embeddings(self, exchange: Exchange, body: bytes) -> None:
         request = read(body, EmbeddingsRequest)
         words = GenerateWords(request.model)
-        model = (await find_model(self._models, request.model)).model
+        model = (await self._meant(exchange, request.model)).model
         texts = [request.prompt] if request.prompt else []
-        vectors, _ = await self._vectors(model, texts, request.keep_alive, words)
+        vectors, _ = await self._vectors(exchange, model, texts, request.keep_alive, words)
         await exchange.answer({"embedding": vectors[0] if vectors else []})
 
     async def _vectors(
-        self, model: Model, texts: list[str], keep_alive: float | str | None, words: Words
+        self,
+        exchange: Exchange,
+        model: Model,
+        texts: list[str],
+        keep_alive: float | str | None,
+        words: Words,
     ) -> tuple[list[list[float]], int | None]:
         """Return a vector for each text, and how many tokens those were; none: loads the model."""
-        stay = _Stay.of(self._router, model, keep_alive)
+        stay = Stay.of(self._router, model, keep_alive)
         if not texts:
             await self._router.load(model)
             stay.say()
@@ -242,43 +231,32 @@ class OllamaApi:
             return [], None
 
         def on_lease(lease: Lease) -> None:
+            exchange.measures.note_server()
             stay.say(lease)
             words.asked()
 
         fields = {"model": model.name, "input": texts, "encoding_format": "float"}
         question = Question(_EMBEDDINGS, msgspec.json.encode(fields))
-        async with self._engines.ask(model, question, on_lease=on_lease) as answer:
+        caller = self._caller(exchange)
+        async with self._engines.ask(model, question, caller, on_lease=on_lease) as answer:
             said = await answer.read()
         try:
             found = msgspec.json.decode(said, type=_Embeddings)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise EngineDied(model.name, f"its answer cannot be read: {error}") from None
         found.data.sort(key=lambda each: each.index)
+        exchange.measures.note_tokens(found.usage.prompt_tokens)
         return [each.embedding for each in found.data], found.usage.prompt_tokens
 
+    async def _meant(self, exchange: Exchange, name: str) -> ResolvedName:
+        """Return the model that a request names, by which it is counted from now on."""
+        meant = await find_model(self._models, name)
+        exchange.measures.model_name = meant.model.name
+        return meant
 
-async def find_model(models: ModelService, name: str) -> ResolvedName:
-    """Return what a client of Ollama means by a name; ``:latest`` may be said or not.
-
-    Raises:
-        ModelNotFound, AmbiguousModel: there is no one such model.
-        InvalidRequest: none is named.
-    """
-    if not name:
-        raise InvalidRequest("model is required", "model")
-    known = models.peek(name)
-    if known is not None:
-        return known
-    try:
-        return await models.resolve(name)
-    except ModelNotFound:
-        base = name.removesuffix(":latest")
-        if base in ("", name):
-            raise
-        known = models.peek(base)
-        if known is None:
-            raise
-        return known
+    def _caller(self, exchange: Exchange) -> Caller:
+        header = self._shared.session_header
+        return Caller(exchange.request_id, exchange.header(header) if header else None)
 
 
 async def _tell_pieces(answer: EngineAnswer, model: Model, tell: Callable[[Piece], Any]) -> Piece:
@@ -308,12 +286,18 @@ async def _say_in_lines(
         await exchange.line(words.part(piece))
 
     last = await _tell_pieces(answer, model, tell)
+    _note_tokens(exchange, last)
     if last.tool_calls:
         # Clients look for them before the end.
         await exchange.line(words.part(Piece(tool_calls=last.tool_calls)))
         last = attrs.evolve(last, tool_calls=())
     await exchange.line(words.end(last))
     await exchange.end()
+
+
+def _note_tokens(exchange: Exchange, last: Piece) -> None:
+    counts = last.counts
+    exchange.measures.note_tokens(counts.prompt_tokens, counts.answer_tokens, counts.answer_ns)
 
 
 def _shortened(vector: list[float], dimensions: int) -> list[float]:

@@ -7,7 +7,7 @@ import re
 
 from gglib.errors import InvalidRequest
 
-__all__ = ["keep_alive_s"]
+__all__ = ["DURATION_PATTERN", "keep_alive_s"]
 
 #: Go's units, in seconds.
 _UNITS = {
@@ -22,6 +22,10 @@ _UNITS = {
 }
 _PART = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)", re.ASCII)
 _NUMBER = re.compile(r"\d+\.?\d*|\.\d+", re.ASCII)
+#: What ``keep_alive_s`` takes for a text, but for white space around it.
+DURATION_PATTERN = (
+    r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+|(([0-9]+\.?[0-9]*|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+)$"
+)
 _LONGEST = 100
 #: More is for ever: some 292 years, Go's longest duration.
 _FOR_EVER_S = 2**63 / 1e9

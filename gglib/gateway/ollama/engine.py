@@ -20,7 +20,7 @@ from gglib.services.routing.router import Lease, Router
 from gglib.services.routing.state import Closing
 from gglib.services.serving import RunningServer
 
-__all__ = ["EngineAnswer", "Engines"]
+__all__ = ["Caller", "EngineAnswer", "Engines"]
 
 _CONNECT_TIMEOUT_S = 10.0
 _SILENT = "it has said nothing for too long"
@@ -60,6 +60,15 @@ class EngineAnswer:
     async def read(self) -> bytes:
         """Return the whole answer."""
         return b"".join([chunk async for chunk in self.chunks()])
+
+
+@attrs.frozen
+class Caller:
+    """What engines are told of who asks."""
+
+    request_id: str
+    session: str | None
+    """Requests with the same one keep to one server; ``None``: any will do."""
 
 
 class _Asker:
@@ -113,7 +122,7 @@ class Engines:
 
     @asynccontextmanager
     async def ask(
-        self, model: Model, question: Question, *, on_lease: Callable[[Lease], None]
+        self, model: Model, question: Question, caller: Caller, *, on_lease: Callable[[Lease], None]
     ) -> AsyncIterator[EngineAnswer]:
         """Ask a server of ``model``, and hold its answer and the lease for the block.
 
@@ -126,14 +135,17 @@ class Engines:
         """
         failed = False
         while True:
-            lease = self._router.try_lease(model) or await self._router.acquire(model)
+            # A second attempt goes wherever there is room: its session's server has just failed.
+            session = None if failed else caller.session
+            lease = self._router.try_lease(model, session=session)
+            lease = lease or await self._router.acquire(model, session=session)
             asker = _Asker()
             askers = self._asked.setdefault(lease.server, set())
             askers.add(asker)
             try:
                 on_lease(lease)
                 try:
-                    response = await self._send(lease, question)
+                    response = await self._send(lease, question, caller)
                 except httpx.ReadTimeout:
                     raise EngineDied(model.name, _SILENT) from None
                 except httpx.RequestError as error:
@@ -166,9 +178,16 @@ class Engines:
                     self._asked.pop(lease.server, None)
                 lease.release()
 
-    async def _send(self, lease: Lease, question: Question) -> httpx.Response:
+    async def _send(self, lease: Lease, question: Question, caller: Caller) -> httpx.Response:
         server = lease.server
-        headers = {"content-type": "application/json", "accept-encoding": "identity"}
+        headers = {
+            "content-type": "application/json",
+            "accept-encoding": "identity",
+            "x-request-id": caller.request_id,
+        }
+        session_header = self._shared.session_header
+        if session_header and caller.session is not None:
+            headers[session_header.decode("latin-1")] = caller.session
         if server.api_key:
             headers["authorization"] = f"Bearer {server.api_key}"
         silence_s = self._shared.limits.silence_timeout_s

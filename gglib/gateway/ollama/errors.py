@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
-import attrs
 import msgspec
 
 from gglib.errors import GglibError, ModelNotFound
-from gglib.gateway.problems import answer_for
+from gglib.gateway.problems import ProblemAnswer, answer_for
 
-__all__ = ["EngineRefused", "Refusal", "as_json", "reason_in", "refusal_of", "words_for"]
+__all__ = [
+    "PREFIX",
+    "EngineRefused",
+    "answer_at",
+    "as_json",
+    "reason_in",
+    "refusal_of",
+    "words_for",
+]
 
+#: Of the paths that are Ollama's.
+PREFIX = "/api/"
 _SHOWN = 200
 #: What ends a line to some clients' eyes (Python's ``splitlines``), and not to JSON's.
 _LINE_ENDS = (
@@ -27,15 +36,6 @@ class EngineRefused(Exception):
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
         self.status = status
-
-
-@attrs.frozen
-class Refusal:
-    """An error, ready to be sent."""
-
-    status: int
-    headers: tuple[tuple[str, str], ...]
-    body: bytes
 
 
 def as_json(value: Any) -> bytes:
@@ -56,14 +56,21 @@ def words_for(error: Exception) -> str:
     return "internal error; the gateway's log has the trace"
 
 
-def refusal_of(error: Exception, *, status: int | None = None) -> Refusal:
+def refusal_of(error: Exception, *, status: int | None = None) -> ProblemAnswer:
     """Return the whole answer to an error, with the status and headers that it has anywhere."""
     body = as_json({"error": words_for(error)})
     if isinstance(error, EngineRefused):
-        return Refusal(error.status, (("content-type", "application/json"),), body)
+        return ProblemAnswer(error.status, (("content-type", "application/json"),), body)
     known = error if isinstance(error, GglibError) else GglibError()
     answer = answer_for(known, status=status)
-    return Refusal(answer.status, answer.headers, body)
+    return ProblemAnswer(answer.status, answer.headers, body)
+
+
+def answer_at(path: str, error: GglibError, *, status: int | None = None) -> ProblemAnswer:
+    """Return the whole answer to an error, in the words of the API that ``path`` belongs to."""
+    if path.startswith(PREFIX):
+        return refusal_of(error, status=status)
+    return answer_for(error, status=status)
 
 
 def reason_in(error: Any) -> str:

@@ -6,10 +6,12 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from litestar.types import Receive, Send
+from litestar.types import Receive, Scope, Send
 
 from gglib.errors import InvalidRequest
-from gglib.gateway.ollama.errors import Refusal, as_json
+from gglib.gateway.measures import Measures
+from gglib.gateway.ollama.errors import as_json
+from gglib.gateway.problems import ProblemAnswer
 
 __all__ = ["BodyTooLarge", "Exchange"]
 
@@ -28,11 +30,22 @@ class ClientGone(Exception):
 class Exchange:
     """One request, and what is sent for it."""
 
-    def __init__(self, receive: Receive, send: Send) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        state: dict[str, Any] = scope["state"]
+        self.measures: Measures = state["measures"]
+        self.request_id: str = state["request_id"]
+        self._headers = scope["headers"]
         self._receive = receive
         self._send = send
         self.started = False
         """Whether lines are on their way: then nothing else can be said but in a line."""
+
+    def header(self, name: bytes) -> str | None:
+        """Return the value of a header, by its name in lower case; of several, the first."""
+        for key, value in self._headers:
+            if key == name:
+                return value.decode("latin-1")
+        return None
 
     async def read_body(self, limit_bytes: int) -> bytes:
         """Return the request's body.
@@ -55,6 +68,7 @@ class Exchange:
                 )
             parts.append(part)
             if not message["more_body"]:
+                self.measures.note_whole()
                 return b"".join(parts)
 
     async def while_there(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -78,9 +92,10 @@ class Exchange:
 
     async def answer(self, value: Any) -> None:
         """Send an answer that is whole."""
+        self.measures.note_first_byte()
         await self._whole(200, _JSON, as_json(value))
 
-    async def refuse(self, refusal: Refusal) -> None:
+    async def refuse(self, refusal: ProblemAnswer) -> None:
         """Send an error: as the answer, or as the last line of one that has begun."""
         if self.started:
             await self._body(refusal.body + b"\n", more=False)
@@ -91,11 +106,15 @@ class Exchange:
         """Send one line. Waits while the client does not read."""
         if not self.started:
             self.started = True
+            self.measures.streamed = True
+            self.measures.complete = False
+            self.measures.note_first_byte()
             await self._head(200, _LINES)
         await self._body(as_json(value) + b"\n", more=True)
 
     async def end(self) -> None:
         """End the lines."""
+        self.measures.complete = True
         await self._body(b"", more=False)
 
     async def _whole(self, status: int, headers: tuple[tuple[str, str], ...], body: bytes) -> None:

@@ -10,7 +10,7 @@ import msgspec
 
 from gglib.errors import InvalidRequest
 
-__all__ = ["response_format", "sampling"]
+__all__ = ["OPTION_SCHEMAS", "response_format", "sampling"]
 
 _NUMBERS = {
     name: name
@@ -37,6 +37,23 @@ _INTEGERS = {
 _SHOWN = 100
 #: What both sides can write.
 _LEAST, _MOST = -(2**63), 2**63 - 1
+
+#: What ``sampling`` takes, as JSON Schema.
+OPTION_SCHEMAS: dict[str, Any] = {
+    **{
+        name: {"type": ["number", "null"], "minimum": _LEAST, "maximum": _MOST} for name in _NUMBERS
+    },
+    **{
+        name: {"type": ["integer", "null"], "minimum": _LEAST, "maximum": _MOST}
+        for name in _INTEGERS
+    },
+    "stop": {
+        "anyOf": [
+            {"type": ["string", "null"]},
+            {"type": "array", "items": {"type": "string"}},
+        ]
+    },
+}
 
 
 def sampling(options: Mapping[str, Any] | None) -> dict[str, Any]:

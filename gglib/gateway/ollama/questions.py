@@ -15,7 +15,7 @@ from gglib.errors import InvalidRequest
 from gglib.gateway.ollama.options import response_format, sampling
 from gglib.gateway.ollama.requests import ChatRequest, GenerateRequest, Message, TalkRequest
 
-__all__ = ["Question", "chat_question", "generate_question"]
+__all__ = ["Question", "chat_question", "check_manner", "generate_question"]
 
 _CHAT, _COMPLETION, _INFILL = "/v1/chat/completions", "/v1/completions", "/infill"
 _EFFORTS = ("low", "medium", "high")
@@ -47,6 +47,8 @@ def chat_question(request: ChatRequest, model: Model) -> Question:
     fields = _shared(request, model)
     fields["messages"] = _messages(request.messages or ())
     if request.tools:
+        if not all(bytes(tool).startswith(b"{") for tool in request.tools):
+            raise InvalidRequest("a tool is no object", "tools")
         fields["tools"] = request.tools
     return _chat(request, model, fields)
 
@@ -71,12 +73,24 @@ def generate_question(request: GenerateRequest, model: Model) -> Question:
     ):
         fields["prompt"] = f"{request.system}\n\n{prompt}" if request.system else prompt
         if request.logprobs:
-            fields["logprobs"] = max(1, request.top_logprobs or 0)
+            fields["logprobs"] = max(1, int(request.top_logprobs or 0))
         return _plain(_COMPLETION, request, fields)
     messages = [Message("system", request.system)] if request.system else []
     messages.append(Message("user", prompt, images=request.images))
     fields["messages"] = _messages(messages)
     return _chat(request, model, fields)
+
+
+def check_manner(request: TalkRequest, model: Model) -> None:
+    """Look at how an answer is wanted, where none is: a mistake is one there, too.
+
+    Raises:
+        InvalidRequest: it cannot be had so.
+    """
+    sampling(request.options)
+    response_format(request.format)
+    if request.think is not None:
+        _thinking(request.think, model)
 
 
 def _shared(request: TalkRequest, model: Model) -> dict[str, Any]:
@@ -98,7 +112,7 @@ def _chat(request: TalkRequest, model: Model, fields: dict[str, Any]) -> Questio
     if request.logprobs:
         fields["logprobs"] = True
         if request.top_logprobs:
-            fields["top_logprobs"] = request.top_logprobs
+            fields["top_logprobs"] = int(request.top_logprobs)
     return Question(_CHAT, msgspec.json.encode(fields))
 
 

@@ -7,11 +7,14 @@ Source: ollama, docs/api.md and api/types.go, v0.12.
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
+from msgspec import Meta
 
 from gglib.errors import InvalidRequest
+from gglib.gateway.ollama.durations import DURATION_PATTERN
+from gglib.gateway.ollama.options import OPTION_SCHEMAS
 
 __all__ = [
     "ChatRequest",
@@ -25,7 +28,51 @@ __all__ = [
 ]
 
 
-_NULL = msgspec.Raw(b"null")
+def _null() -> msgspec.Raw:
+    return msgspec.Raw(b"null")
+
+
+# What ``extra_json_schema`` says is for the document: it is checked where the value is used.
+
+_Model = Annotated[
+    str, Meta(description="A model's name, or an alias", extra_json_schema={"minLength": 1})
+]
+_Object = Annotated[msgspec.Raw, Meta(extra_json_schema={"type": "object"})]
+_Format = Annotated[
+    msgspec.Raw,
+    Meta(
+        description="What the answer is to be: any text, JSON, or JSON of this schema",
+        extra_json_schema={"anyOf": [{"enum": [None, "", "json"]}, {"type": "object"}]},
+    ),
+]
+_KeepAlive = (
+    Annotated[float, Meta(description="Seconds; below 0: for ever")]
+    | Annotated[
+        str,
+        Meta(
+            description="As Go writes a duration",
+            examples=["5m", "1h30m", "-1"],
+            extra_json_schema={"pattern": DURATION_PATTERN},
+        ),
+    ]
+    | None
+)
+_Think = bool | Annotated[str, Meta(extra_json_schema={"enum": ["high", "medium", "low"]})] | None
+_Options = Annotated[
+    dict[str, Any],
+    Meta(
+        description="What is not named here is ignored",
+        extra_json_schema={"properties": OPTION_SCHEMAS},
+    ),
+]
+_Image = Annotated[
+    str, Meta(description="A picture in base64", extra_json_schema={"contentEncoding": "base64"})
+]
+_Unsupported = Meta(description="Not supported: a prompt is refused with it")
+_Template = Annotated[str, _Unsupported]
+_Context = Annotated[list[int], _Unsupported]
+#: JSON has one kind of numbers: 3.0 is an integer, too.
+_Integer = Annotated[float, Meta(multiple_of=1)]
 
 
 class Function(msgspec.Struct):
@@ -48,7 +95,7 @@ class Message(msgspec.Struct):
     role: str
     content: str | None = None
     thinking: str | None = None
-    images: list[str] | None = None
+    images: list[_Image] | None = None
     tool_calls: list[ToolCall] | None = None
     tool_name: str | None = None
     tool_call_id: str | None = None
@@ -57,21 +104,21 @@ class Message(msgspec.Struct):
 class TalkRequest(msgspec.Struct, kw_only=True):
     """What chats and completions share."""
 
-    model: str = ""
-    stream: bool | None = None
-    options: dict[str, Any] | None = None
-    format: msgspec.Raw = _NULL
-    keep_alive: float | str | None = None
-    think: bool | str | None = None
+    model: _Model = ""
+    stream: Annotated[bool, Meta(description="True where it is not said")] | None = None
+    options: _Options | None = None
+    format: _Format = msgspec.field(default_factory=_null)
+    keep_alive: _KeepAlive = None
+    think: _Think = None
     logprobs: bool | None = None
-    top_logprobs: int | None = None
+    top_logprobs: _Integer | None = None
 
 
 class ChatRequest(TalkRequest, kw_only=True):
     """``POST /api/chat``."""
 
     messages: list[Message] | None = None
-    tools: list[msgspec.Raw] | None = None
+    tools: list[_Object] | None = None
 
     @property
     def is_empty(self) -> bool:
@@ -85,10 +132,10 @@ class GenerateRequest(TalkRequest, kw_only=True):
     prompt: str | None = None
     suffix: str | None = None
     system: str | None = None
-    template: str | None = None
-    context: list[int] | None = None
+    template: _Template | None = None
+    context: _Context | None = None
     raw: bool | None = None
-    images: list[str] | None = None
+    images: list[_Image] | None = None
 
     @property
     def is_empty(self) -> bool:
@@ -99,19 +146,19 @@ class GenerateRequest(TalkRequest, kw_only=True):
 class EmbedRequest(msgspec.Struct, kw_only=True):
     """``POST /api/embed``."""
 
-    model: str = ""
+    model: _Model = ""
     input: str | list[str] | None = None
     truncate: bool | None = None
-    dimensions: int | None = None
-    keep_alive: float | str | None = None
+    dimensions: Annotated[_Integer, Meta(extra_json_schema={"minimum": 0})] | None = None
+    keep_alive: _KeepAlive = None
 
 
 class EmbeddingsRequest(msgspec.Struct, kw_only=True):
     """``POST /api/embeddings``, which ``/api/embed`` has replaced."""
 
-    model: str = ""
+    model: _Model = ""
     prompt: str | None = None
-    keep_alive: float | str | None = None
+    keep_alive: _KeepAlive = None
 
 
 class ShowRequest(msgspec.Struct, kw_only=True):

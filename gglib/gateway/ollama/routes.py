@@ -1,16 +1,17 @@
-"""The routes under ``/api``, and what tells Ollama's own command that somebody is there."""
+"""The routes under ``/api``."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from litestar import Request, Response, Router, get, head, post
+from litestar import Request, Response, Router, get, post
 from litestar.exceptions import HTTPException
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from gglib import __version__
 from gglib.errors import GglibError, InvalidRequest
+from gglib.gateway.ollama.answers import RunningModels, TagList, Version
 from gglib.gateway.ollama.api import OllamaApi
 from gglib.gateway.ollama.errors import refusal_of
 from gglib.gateway.ollama.exchange import Exchange
@@ -19,9 +20,8 @@ from gglib.gateway.relay.shared import RelayShared
 from gglib.services.models import ModelService
 from gglib.services.routing.router import Router as ModelRouter
 
-__all__ = ["PREFIX", "ollama_routes", "refuse_route"]
+__all__ = ["ollama_routes", "refuse_route"]
 
-PREFIX = "/api/"
 #: Programs look here for what they may ask of Ollama: the version whose API this is.
 _SPEAKS = "0.12.11"
 
@@ -36,22 +36,18 @@ def ollama_routes(
     """Return Ollama's routes, whose errors are told as Ollama tells them."""
     api = OllamaApi(models, router, shared=shared, log_error=log_error)
 
-    @head("/", sync_to_thread=False)
-    def alive() -> None:
-        """Tell that somebody is there: Ollama's own command asks before anything else."""
-
     @get("/api/version", sync_to_thread=False)
-    def version() -> dict[str, str]:
+    def version() -> Version:
         """Tell which Ollama this is like, and which gglib it is."""
         return {"version": _SPEAKS, "gglib_version": __version__}
 
     @get("/api/tags")
-    async def tags() -> dict[str, Any]:
+    async def tags() -> TagList:
         """List the models."""
         return await listed(await models.list())
 
     @get("/api/ps", sync_to_thread=False)
-    def ps() -> dict[str, Any]:
+    def ps() -> RunningModels:
         """List the models in memory."""
         return running(router.residents())
 
@@ -88,7 +84,6 @@ def ollama_routes(
     return Router(
         path="/",
         route_handlers=[
-            alive,
             version,
             tags,
             ps,
@@ -110,10 +105,7 @@ def refuse_route(request: Request[Any, Any, Any], error: HTTPException) -> Respo
         if error.status_code == 404
         else f"{what}: {error.detail}"
     )
-    answer = _response(InvalidRequest(reason), error.status_code)
-    if allowed := (error.headers or {}).get("Allow"):
-        answer.headers["allow"] = allowed
-    return answer
+    return _response(InvalidRequest(reason), error.status_code)
 
 
 def _response(error: Exception, status: int | None = None) -> Response[bytes]:
@@ -124,7 +116,7 @@ def _response(error: Exception, status: int | None = None) -> Response[bytes]:
 def _exchange(how: Callable[[Exchange], Awaitable[None]]) -> ASGIApp:
     """Return what answers below litestar, which would hold answers, and outlive clients."""
 
-    async def app(_scope: Scope, receive: Receive, send: Send) -> None:
-        await how(Exchange(receive, send))
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await how(Exchange(scope, receive, send))
 
     return app

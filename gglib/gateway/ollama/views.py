@@ -11,6 +11,13 @@ import anyio
 
 from gglib.domain.device import CPU
 from gglib.domain.model import Capability, Model
+from gglib.gateway.ollama.answers import (
+    LoadedModel,
+    ModelDetails,
+    RunningModels,
+    ShowAnswer,
+    TagList,
+)
 from gglib.gateway.ollama.words import timestamp
 from gglib.services.routing.router import ResidentView
 from gglib.services.routing.state import ResidentPhase
@@ -32,7 +39,7 @@ _CAPABILITIES = (
 _PARAMETERS = {"max_tokens": "num_predict", "n_keep": "num_keep"}
 
 
-async def listed(models: Iterable[Model]) -> dict[str, Any]:
+async def listed(models: Iterable[Model]) -> TagList:
     """Return the answer of ``GET /api/tags``."""
     return {
         "models": [
@@ -49,9 +56,9 @@ async def listed(models: Iterable[Model]) -> dict[str, Any]:
     }
 
 
-def running(views: Iterable[ResidentView]) -> dict[str, Any]:
+def running(views: Iterable[ResidentView]) -> RunningModels:
     """Return the answer of ``GET /api/ps``: of each model in memory, all its servers together."""
-    found: dict[int, dict[str, Any]] = {}
+    found: dict[int, LoadedModel] = {}
     for view in views:
         if view.phase is not ResidentPhase.READY:
             continue
@@ -66,7 +73,7 @@ def running(views: Iterable[ResidentView]) -> dict[str, Any]:
                 "details": _details(model),
                 "expires_at": "",
                 "size_vram": 0,
-                "context_length": server.context_size if server else None,
+                "context_length": (server.context_size if server else None) or 0,
             },
         )
         row["size"] += sum(view.memory.values()) or model.size_bytes
@@ -77,7 +84,7 @@ def running(views: Iterable[ResidentView]) -> dict[str, Any]:
     return {"models": list(found.values())}
 
 
-async def shown(model: Model) -> dict[str, Any]:
+async def shown(model: Model) -> ShowAnswer:
     """Return the answer of ``POST /api/show``."""
     facts = model.facts
     return {
@@ -120,7 +127,7 @@ def _digest(model: Model) -> str:
     return hashlib.sha256(identity.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def _details(model: Model) -> dict[str, Any]:
+def _details(model: Model) -> ModelDetails:
     facts = model.facts
     family = facts.architecture or ""
     is_gguf = facts.architecture is not None or model.path.suffix.lower() == ".gguf"

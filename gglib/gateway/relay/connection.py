@@ -13,6 +13,7 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.server import ServerState
 
 from gglib.errors import GglibError, InvalidRequest
+from gglib.gateway.ollama.errors import answer_at
 from gglib.gateway.relay.heads import HeadBytes, RequestHead
 from gglib.gateway.relay.passthrough import PassThroughTurn
 from gglib.gateway.relay.relayed import RelayTurn
@@ -334,6 +335,7 @@ class GatewayProtocol(OrderedConnection):
         head: RequestHead,
         keep_alive: bool,
     ) -> RequestResponseCycle:
+        request_id = head.request_id or self.shared.request_ids.make()
         return RequestResponseCycle(
             scope={
                 "type": "http",
@@ -348,25 +350,19 @@ class GatewayProtocol(OrderedConnection):
                 "raw_path": raw_path,
                 "query_string": query or b"",
                 "headers": head.headers_now(),
-                "state": self.app_state.copy(),
+                "state": {**self.app_state, "request_id": request_id.decode("ascii")},
             },
             transport=self.transport,
             flow=self.flow,
             logger=self.logger,
             access_logger=self.access_logger,
             access_log=False,
-            default_headers=[*self._own_headers(head), *self.server_state.default_headers],
+            default_headers=[*_own_headers(head, request_id), *self.server_state.default_headers],
             message_event=asyncio.Event(),
             expect_100_continue=head.expects_continue,
             keep_alive=keep_alive,
             on_response=self.on_response_complete,
         )
-
-    def _own_headers(self, head: RequestHead) -> list[tuple[bytes, bytes]]:
-        """Return what every answer of ours carries."""
-        lines = head.cors_lines.split(b"\r\n")[:-1]
-        pairs = [(name, value) for name, _, value in (line.partition(b": ") for line in lines)]
-        return [*pairs, (b"x-request-id", head.request_id or self.shared.request_ids.make())]
 
     # Refusals
 
@@ -385,9 +381,9 @@ class GatewayProtocol(OrderedConnection):
             self._deaf = True
         turn = AnswerTurn(
             self,
-            error,
-            status=status,
+            answer_at(self._path_read(), error, status=status),
             keep_alive=keep_alive and not self._deaf,
+            request_id=head.request_id,
             head_only=head_only,
             route=self.shared.meter.route_of(self.url),
         )
@@ -414,9 +410,21 @@ class GatewayProtocol(OrderedConnection):
                 self._active = None
             else:
                 self._queue.remove(latest)
-        turn = AnswerTurn(self, error, status=status, keep_alive=False)
+        answer = answer_at(self._path_read(), error, status=status)
+        head = self._head if self._phase == _BODY else None
+        request_id = None if head is None else head.request_id
+        turn = AnswerTurn(self, answer, keep_alive=False, request_id=request_id)
         turn.request_complete = True
         self._add_turn(turn)
+
+    def _path_read(self) -> str:
+        """Return the path of the request that is being read, as far as it is known."""
+        if self._phase == _BETWEEN:
+            return ""
+        try:
+            return _one_spelling(httptools.parse_url(self.url).path or b"")
+        except httptools.HttpParserError:
+            return ""
 
     def _refuse_head(self) -> None:
         limit = self._limits.max_header_bytes
@@ -434,6 +442,13 @@ class GatewayProtocol(OrderedConnection):
         else:
             self.shared.on_task_error(cause)
             self.transport.abort()
+
+
+def _own_headers(head: RequestHead, request_id: bytes) -> list[tuple[bytes, bytes]]:
+    """Return what every answer of ours carries."""
+    lines = head.cors_lines.split(b"\r\n")[:-1]
+    pairs = [(name, value) for name, _, value in (line.partition(b": ") for line in lines)]
+    return [*pairs, (b"x-request-id", request_id)]
 
 
 def _one_spelling(raw_path: bytes) -> str:

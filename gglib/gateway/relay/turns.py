@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from gglib.errors import GglibError
 from gglib.gateway.meter import OTHER_ROUTE
-from gglib.gateway.problems import answer_for
+from gglib.gateway.problems import ProblemAnswer, answer_for
 from gglib.gateway.relay.wire import whole_answer
 
 if TYPE_CHECKING:
@@ -83,10 +83,12 @@ class Turn:
         *,
         status: int | None,
         request_id: bytes,
-        head_only: bool = False,
     ) -> None:
         """Answer with ``error``, whole, and finish."""
-        answer = answer_for(error, status=status)
+        self.send(answer_for(error, status=status), request_id=request_id)
+
+    def send(self, answer: ProblemAnswer, *, request_id: bytes, head_only: bool = False) -> None:
+        """Send a whole answer, and finish."""
         self.status = answer.status
         self.write(
             whole_answer(
@@ -151,16 +153,17 @@ class AnswerTurn(Turn):
     def __init__(
         self,
         connection: GatewayProtocol,
-        error: GglibError,
+        answer: ProblemAnswer,
         *,
-        status: int | None,
         keep_alive: bool,
+        request_id: bytes | None = None,
         head_only: bool = False,
         route: str = OTHER_ROUTE,
     ) -> None:
+        """``request_id``: the client's own, if it sent one."""
         super().__init__(connection, keep_alive=keep_alive)
-        self._error = error
-        self._status = status
+        self._refusal = answer
+        self._request_id = request_id
         self._head_only = head_only
         self._route = route
 
@@ -183,13 +186,8 @@ class AnswerTurn(Turn):
 
     def _answer(self) -> None:
         connection = self.connection
-        request_id = connection.shared.request_ids.make()
-        self.answer_with(
-            self._error,
-            status=self._status,
-            request_id=request_id,
-            head_only=self._head_only,
-        )
+        request_id = self._request_id or connection.shared.request_ids.make()
+        self.send(self._refusal, request_id=request_id, head_only=self._head_only)
         connection.shared.meter.answered(
             self._route,
             self.status,
