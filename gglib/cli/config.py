@@ -11,10 +11,9 @@ import anyio
 import attrs
 from cyclopts import App
 
-from gglib.cli.gateway_client import GatewayClient, find_gateway
+from gglib.cli.gateway_client import GatewayClient, require_gateway
 from gglib.cli.options import COMMON, Common, flags_of, loaded_for
 from gglib.cli.output import print_json, print_table, say
-from gglib.errors import NotConfigured
 
 __all__ = ["app"]
 
@@ -89,11 +88,7 @@ def reload(*, common: Common = COMMON) -> None:
     data_dir, _ = find_data_dir(flags_of(common), os.environ)
 
     async def work() -> dict[str, Any]:
-        gateway = find_gateway(data_dir)
-        if gateway is None:
-            remedy = f"`gglib serve` starts one on {data_dir}, with the settings as they are now"
-            raise NotConfigured("a gateway to reload", remedy)
-        async with GatewayClient(gateway) as client:
+        async with GatewayClient(require_gateway(data_dir)) as client:
             return await client.reload()
 
     told = anyio.run(work)
