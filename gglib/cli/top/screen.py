@@ -21,7 +21,10 @@ __all__ = ["draw", "show"]
 _KEPT_EVENTS = 50
 _SHOWN_EVENTS = 8
 #: Columns that are words; the others are numbers, to the right.
-_WORDS = 2
+_WORDS = ("MODEL", "STATE")
+#: What goes first where there is no room for all columns.
+_FIRST_TO_GO = ("PORT", "IN FLIGHT", "PID", "OLDEST", "REQ/S", "TTL LEFT", "QUEUED", "TTFT")
+_GAP_CELLS = 2
 _STYLES = {"ready": "green", "starting": "yellow", "waiting": "yellow", "stopping": "red"}
 
 
@@ -48,12 +51,15 @@ async def show(
             while True:
                 snapshot = await look()
                 events.extend(snapshot.events)
-                live.update(draw(snapshot, events, height=console.size.height), refresh=True)
+                width, height = console.size
+                live.update(draw(snapshot, events, width=width, height=height), refresh=True)
                 await anyio.sleep(interval_s)
 
 
-def draw(snapshot: Snapshot, events: deque[dict[str, Any]], *, height: int) -> RenderableType:
-    """Return the picture of a look on a terminal of so many lines; the events go at its bottom."""
+def draw(
+    snapshot: Snapshot, events: deque[dict[str, Any]], *, width: int, height: int
+) -> RenderableType:
+    """Return the picture of a look on a terminal of that size; the events go at its bottom."""
     top: list[RenderableType] = [_line(headline(snapshot), "red" if snapshot.trouble else "bold")]
     if snapshot.trouble is not None:
         top.append(_line("it is looked for again and again; q quits", "dim"))
@@ -66,7 +72,7 @@ def draw(snapshot: Snapshot, events: deque[dict[str, Any]], *, height: int) -> R
     room = max(1, height - len(top) - below - 3)
     body: list[RenderableType] = []
     if found:
-        body.append(_table(found[:room]))
+        body.append(_table(found[:room], width))
         if len(found) > room:
             body.append(_line(f"and {len(found) - room} more", "dim"))
     elif snapshot.trouble is None:
@@ -77,15 +83,36 @@ def draw(snapshot: Snapshot, events: deque[dict[str, Any]], *, height: int) -> R
     return Group(*top, *body, *(Text() for _ in range(gap)), *bottom, _line("q quits", "dim"))
 
 
-def _table(found: list[tuple[str, ...]]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold reverse", expand=True)
-    for number, heading in enumerate(HEADINGS):
-        table.add_column(heading, justify="left" if number < _WORDS else "right", no_wrap=True)
+def _table(found: list[tuple[str, ...]], width: int) -> Table:
+    table = Table(
+        box=None,
+        padding=(0, _GAP_CELLS, 0, 0),
+        pad_edge=False,
+        header_style="bold reverse",
+        expand=True,
+    )
+    shown = _columns(found, width)
+    for name in shown:
+        table.add_column(name, justify="left" if name in _WORDS else "right", no_wrap=True)
     for row in found:
-        cells = [Text(cell) for cell in row]
-        cells[1].stylize(_STYLES.get(row[1], "dim"))
-        table.add_row(*cells)
+        told = dict(zip(HEADINGS, row, strict=True))
+        cells = {name: Text(told[name]) for name in shown}
+        cells["STATE"].stylize(_STYLES.get(told["STATE"], "dim"))
+        table.add_row(*cells.values())
     return table
+
+
+def _columns(found: list[tuple[str, ...]], width: int) -> list[str]:
+    """Return the columns that there is room for; the others stand in the plain listing."""
+    needed = {
+        name: max(len(name), *(len(row[number]) for row in found)) + _GAP_CELLS
+        for number, name in enumerate(HEADINGS)
+    }
+    for name in _FIRST_TO_GO:
+        if sum(needed.values()) - _GAP_CELLS <= width:
+            break
+        del needed[name]
+    return list(needed)
 
 
 def _line(text: str, style: str) -> Text:

@@ -132,7 +132,7 @@ def test_schema_is_printed(home: Home) -> None:
 def test_reload_without_a_gateway_says_how_to_get_one(home: Home) -> None:
     """It is an error: nothing was reloaded."""
     done = home.run("config", "reload")
-    assert done.returncode == 1
+    assert done.returncode == 3
     assert "`gglib serve` starts one" in done.stderr
 
 
