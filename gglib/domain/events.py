@@ -27,6 +27,7 @@ __all__ = [
     "ServerStarted",
     "ServerStopped",
     "ServerUnhealthy",
+    "TelemetryFailed",
     "WarmUpFailed",
 ]
 
@@ -220,6 +221,14 @@ class GatewayStopped(Event):
 
     name: ClassVar[str] = "gateway.stopped"
     address: str
+
+
+@attrs.frozen(kw_only=True)
+class TelemetryFailed(Event):
+    """Traces or metrics could not be sent; requests are none the worse for it."""
+
+    name: ClassVar[str] = "telemetry.failed"
+    reason: str
 
 
 @attrs.frozen(kw_only=True)

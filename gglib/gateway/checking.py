@@ -12,6 +12,7 @@ import attrs
 from gglib.bootstrap import compose
 from gglib.errors import AdapterError, ConfigurationError, Forbidden
 from gglib.gateway.reload import check_exposure
+from gglib.gateway.telemetry.signals import check_telemetry
 from gglib.logs import SilentSink
 from gglib.plugins import ENGINES, PROCESS_RUNNERS, adapter_names
 from gglib.services.memory_ledger import check_limits
@@ -43,6 +44,10 @@ async def check_settings(loaded: LoadedSettings) -> None:
         check_exposure(settings.gateway)
     except Forbidden as error:
         raise _at(loaded, "gateway.host", str(error)) from None
+    try:
+        check_telemetry(settings)
+    except ConfigurationError as error:
+        raise _at(loaded, "telemetry.otlp_endpoint", error.message) from None
     for key, name, kind in _names(settings):
         known = _known(settings, kind)
         if name not in known:

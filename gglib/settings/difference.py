@@ -15,6 +15,7 @@ __all__ = ["Difference", "difference", "while_running"]
 _LIVE_SECTIONS = ("gateway", "routing", "pool", "inference")
 #: What a gateway has bound, opened or done when it runs: it has that until it ends.
 _FIXED = frozenset({"gateway.host", "gateway.port", "gateway.orphans", "pool.warmup"})
+_FIXED_SECTIONS = ("serving", "telemetry")
 _FIXED_TABLES = ("engines", "runners", "sources")
 
 
@@ -44,7 +45,8 @@ def while_running(old: Settings, new: Settings) -> Settings:
 
     That is ``new``, but for what takes effect at the next start.
     """
-    kept = {section: getattr(old, section) for section in ("data_dir", "serving", *_FIXED_TABLES)}
+    fixed_parts = ("data_dir", *_FIXED_SECTIONS, *_FIXED_TABLES)
+    kept = {part: getattr(old, part) for part in fixed_parts}
     for section in _LIVE_SECTIONS:
         values = getattr(old, section)
         fixed = {
@@ -64,7 +66,7 @@ def _is_fixed(key: str) -> bool:
 def _section_keys(old: Settings, new: Settings) -> Iterator[str]:
     if old.data_dir != new.data_dir:
         yield "data_dir"
-    for section in ("serving", *_LIVE_SECTIONS):
+    for section in (*_FIXED_SECTIONS, *_LIVE_SECTIONS):
         before, after = getattr(old, section), getattr(new, section)
         for field in attrs.fields(type(before)):
             if getattr(before, field.name) != getattr(after, field.name):

@@ -23,6 +23,7 @@ from gglib.domain.validation import (
     texts,
 )
 from gglib.errors import InvalidValue
+from gglib.settings.telemetry import TelemetrySettings
 
 __all__ = [
     "DeclaredModel",
@@ -246,6 +247,7 @@ class Settings:
     serving: ServingSettings = attrs.field(factory=ServingSettings)
     routing: RoutingSettings = attrs.field(factory=RoutingSettings)
     pool: PoolSettings = attrs.field(factory=PoolSettings)
+    telemetry: TelemetrySettings = attrs.field(factory=TelemetrySettings)
     inference: InferenceConfig = attrs.field(factory=InferenceConfig)
     """What requests for text say that say nothing else, whatever their model."""
     runners: Mapping[str, Mapping[str, Any]] = attrs.field(factory=_empty, hash=False)
