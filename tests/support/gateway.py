@@ -27,6 +27,7 @@ from gglib.gateway.event_feed import EventFeed
 from gglib.gateway.relay.body_rules import RuleBook
 from gglib.gateway.relay.limits import Limits
 from gglib.gateway.relay.shared import RelayShared
+from gglib.gateway.relay.turn_kinds import TurnKinds
 from gglib.gateway.server import GatewayServer
 from gglib.ports.context import RunnerSet
 from gglib.ports.model_catalog import ModelCatalog
@@ -202,6 +203,7 @@ async def open_socket_gateway(
     loading_state: bool = False,
     allowed_origins: tuple[str, ...] = (),
     rule_book: RuleBook | None = None,
+    turns: TurnKinds | None = None,
 ) -> AsyncIterator[SocketGateway]:
     """Serve models m, n and one (one request at a time, on each of so many servers) for the block.
 
@@ -240,6 +242,7 @@ async def open_socket_gateway(
                 rule_book=rule_book or RuleBook(),
                 limits=limits or Limits(),
                 session_header=session_header,
+                turns=turns or TurnKinds(),
                 on_task_error=bugs.append,
             )
             feed = EventFeed()
