@@ -30,7 +30,8 @@ def compute_buffer_bytes(
     cells: int,
     outputs: int,
     flash_attention: bool,
-    narrowed_cache: bool = False,
+    narrowed: tuple[bool, bool] = (False, False),
+    all_cells: int = 0,
 ) -> int:
     """Return the bytes reserved for batches of ``ubatch_size`` tokens over ``cells`` of cache that
     each of them may see.
@@ -38,7 +39,8 @@ def compute_buffer_bytes(
     ``4 x ubatch x (5 x embedding + widest) + mask``, where the widest is the largest of three
     feed-forward rows, attention, and the logits of ``outputs`` tokens. Without flash attention
     that has a number for each head and cell; the mask has 2 bytes per cell and token with
-    it, 4 without. ``narrowed_cache``: it is of f32, and one layer's is copied for each batch.
+    it, 4 without. ``narrowed``: whether keys, and values, are f32 in the cache: then those of one
+    layer, of ``all_cells``, are copied for each batch, and that may be the widest of all.
     """
     width = known(facts.embedding_size, 0)
     heads = known(facts.heads, 1)
@@ -49,14 +51,17 @@ def compute_buffer_bytes(
     feed_forward = _FEED_FORWARD_ROWS * known(facts.feed_forward_size, _USUAL_FEED_FORWARD * width)
     if facts.expert_count:
         # Each expert's answer is kept until all are weighed.
-        feed_forward += 2 * width * known(facts.expert_used_count, 1)
+        feed_forward += width * known(facts.expert_used_count, 1)
     widest = ubatch_size * max(feed_forward, attention)
     logits = known(facts.vocabulary_size, 0) * outputs
-    rows = ubatch_size * _WIDE_ROWS * width + max(widest, logits)
     mask = cells * ubatch_size * (2 if flash_attention else 4)
     # Flash attention takes keys and values of f32 as f16.
-    copy = 2 * cells * known(facts.kv_heads, heads) * max(key, value) if narrowed_cache else 0
-    return _NUMBER_BYTES * rows + mask + copy + _REST_BYTES
+    copied = key * narrowed[0] + value * narrowed[1] if flash_attention else 0
+    copy = 2 * all_cells * known(facts.kv_heads, heads) * copied
+    if copy:
+        copy += _NUMBER_BYTES * ubatch_size * heads * key
+    rows = _NUMBER_BYTES * ubatch_size * _WIDE_ROWS * width
+    return rows + max(_NUMBER_BYTES * max(widest, logits), copy) + mask + _REST_BYTES
 
 
 def host_buffer_bytes(

@@ -62,7 +62,8 @@ class KvCache:
     attention_bytes: int
     recurrent_bytes: int
     cells: int
-    """Tokens that the cache has room for: the context, rounded up for each slot."""
+    """Tokens that the cache has room for: the context, rounded up for each slot; 0 where no layer
+    attends."""
     seen_cells: int
     """Of these, those that one token may see; those of sliding layers, which have a cache of
     their own, come on top."""
@@ -112,8 +113,8 @@ def kv_cache(
     return KvCache(
         attention_bytes=ceil(cell_heads * per_cell),
         recurrent_bytes=state,
-        cells=cells,
-        seen_cells=(cells + rows) // (1 if unified else slots),
+        cells=cells if heads else 0,
+        seen_cells=(cells + rows) // (1 if unified else slots) if heads else 0,
     )
 
 

@@ -218,9 +218,10 @@ class _OfModel:
             facts,
             ubatch_size=ubatch,
             cells=cache.seen_cells,
+            all_cells=cache.cells,
             outputs=outputs,
             flash_attention=flash,
-            narrowed_cache=flash and "f32" in (config.cache_type_k, config.cache_type_v),
+            narrowed=(config.cache_type_k == "f32", config.cache_type_v == "f32"),
         )
         self._host_buffers = host_buffer_bytes(
             facts,

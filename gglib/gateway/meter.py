@@ -121,19 +121,16 @@ class Meter:
 
     def granted(self, target: bytes, model_name: str, queue_wait_s: float) -> Counts:
         """Count a request that has got a server; return where the rest of it is counted."""
-        counts = self._counts_for(target, model_name)
+        by_model = self._by_target.get(target)
+        counts = None if by_model is None else by_model.get(model_name)
+        if counts is None:
+            counts = self._counts_of(self.route_of(target), model_name)
         wait = counts.model.queue_wait
         if queue_wait_s:
             wait.observe(queue_wait_s)
         else:
             wait.counts[0] += 1
         return counts
-
-    def _counts_for(self, target: bytes, model_name: str) -> Counts:
-        by_model = self._by_target.get(target)
-        if by_model is not None and (counts := by_model.get(model_name)) is not None:
-            return counts
-        return self._counts_of(self.route_of(target), model_name)
 
     def route_of(self, target: bytes) -> str:
         """Return the name of the route, as which ``target`` counts."""
@@ -155,18 +152,30 @@ class Meter:
 
     def ended(self, turn: MeteredTurn) -> None:
         """Count a relayed request, which is over now, however it went."""
-        counts = turn.counts or self._counts_for(turn.route or turn.target, turn.model_name)
+        counts = turn.counts
+        if counts is None:
+            counts = self._counts_of(self.route_of(turn.route or turn.target), turn.model_name)
+        model = counts.model
         status = turn.status
         statuses = counts.statuses
         statuses[status] = statuses.get(status, 0) + 1
         duration_s = 0.0
+        first_byte_s = turn.first_byte_s
         if turn.began_at:
             duration_s = monotonic() - turn.began_at
-            counts.seconds.observe(duration_s)
+            bucket = bisect_left(SECONDS, duration_s)
+            seconds = counts.seconds
+            seconds.counts[bucket] += 1
+            seconds.total += duration_s
+            if first_byte_s is None and turn.head and status < 400 and turn.counts is not None:
+                # It came with the rest.
+                first_byte_s = duration_s
+                first_byte = model.first_byte
+                first_byte.counts[bucket] += 1
+                first_byte.total += duration_s
         usage = NO_USAGE
         if turn.head and turn.tells_usage:
             usage = usage_in(turn.head, turn.tail)
-            model = counts.model
             if usage.prompt_tokens is not None:
                 model.prompt_tokens += usage.prompt_tokens
             if usage.completion_tokens is not None:
@@ -184,7 +193,7 @@ class Meter:
                     streamed=turn.is_event_stream,
                     complete=turn.complete,
                     queue_wait_s=turn.queue_wait_s,
-                    first_byte_s=turn.first_byte_s,
+                    first_byte_s=first_byte_s,
                     duration_s=duration_s,
                     prompt_tokens=usage.prompt_tokens,
                     completion_tokens=usage.completion_tokens,

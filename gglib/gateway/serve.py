@@ -88,7 +88,7 @@ async def open_gateway(
         open_telemetry(settings, events=feed, clock=parts.clock) as telemetry,
     ):
         log = feed.emit if settings.gateway.access_log else None
-        meter = Meter(RELAYED_ROUTES, log=log, now=parts.clock.now, loads=loads)
+        meter = telemetry.meter(RELAYED_ROUTES, log=log, now=parts.clock.now, loads=loads)
         with hold_presence(settings.data_dir) as presence:
             processes = await parts.process_table()
             listener = bind(

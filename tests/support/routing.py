@@ -97,7 +97,11 @@ class Desk:
         for ticket in tickets:
             del self.granted[ticket]
             self.ended.add(ticket)
-            self._do(self.scheduler.request_finished(ticket, self.now))
+            actions = self.scheduler.request_finished(ticket, self.now)
+            # A driver that has nothing to carry out goes by a glance at the deadline.
+            glance, due = self.scheduler.deadline, self.scheduler.next_deadline()
+            assert actions or due is None or glance <= due, "an alarm that is never set"
+            self._do(actions)
 
     def ready(self, model: ModelTerms, slots: int | None = None) -> None:
         """Have the model's start succeed."""
@@ -279,6 +283,8 @@ class Desk:
                     assert ticket not in self.ended, "ended twice"
                     self.ended.add(ticket)
                     self.errors[ticket] = error
+        # As the driver does, after each thing it has carried out.
+        self.scheduler.next_deadline()
 
     def _started(self, server: int, model: int) -> None:
         assert server not in self.model_of, "a number was used again"

@@ -233,8 +233,7 @@ class GatewayProtocol(OrderedConnection):
         assert self._head is not None
         self._moved = True
         turn = self._relay_turn(self, self._known_target, self._head, True)
-        turn.on_body(body)
-        turn.request_complete = True
+        turn.take_whole(body)
         if self._active is None and not self._queue:
             self._latest = self._active = turn
             turn.activate()

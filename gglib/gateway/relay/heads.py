@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
 from gglib.errors import InvalidRequest
 from gglib.gateway.relay.form import boundary_of
@@ -37,7 +38,6 @@ _ONCE = frozenset(
 
 
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d+)[ \t]*\r\n", re.IGNORECASE)
-_MAX_DIGITS = 10
 
 
 class HeadBytes:
@@ -47,11 +47,14 @@ class HeadBytes:
     no parsing: the same bytes mean the same.
     """
 
-    __slots__ = ("_before", "_behind")
+    __slots__ = ("_before", "_behind", "_digits", "_fixed")
 
     def __init__(self, before: bytes, behind: bytes) -> None:
         self._before = before
         self._behind = behind
+        self._fixed = len(before) + len(behind)
+        self._digits = 1
+        """How many digits the latest length had: mostly the next has as many."""
 
     @classmethod
     def of(cls, message: bytes) -> HeadBytes | None:
@@ -63,17 +66,24 @@ class HeadBytes:
         return cls(message[: found.start(1)], message[found.end(1) : end])
 
     def body_at(self, data: bytes) -> int:
-        """Return where the body begins if ``data`` is one whole message with this head, else -1."""
-        before, behind = self._before, self._behind
-        if not data.startswith(before):
-            return -1
-        digits_at = len(before)
-        digits_end = data.find(behind, digits_at, digits_at + _MAX_DIGITS + len(behind))
-        digits = data[digits_at:digits_end]
-        body_at = digits_end + len(behind)
-        if digits_end < 0 or not digits.isdigit() or int(digits) != len(data) - body_at:
-            return -1
-        return body_at
+        """Return where the body begins if ``data`` is one whole message with this head, else -1.
+
+        Its length says what its head must be: it is made, and compared with what is there.
+        """
+        beyond = len(data) - self._fixed
+        size = beyond - self._digits
+        length = b"%d" % size
+        if size < 0 or len(length) != self._digits:
+            self._digits = len(b"%d" % beyond)
+            length = b"%d" % (beyond - self._digits)
+            if len(length) < self._digits:
+                self._digits -= 1
+                length = b"%d" % (beyond - self._digits)
+            if len(length) != self._digits:
+                return -1  # no length has so many digits, and leaves so many bytes
+        if data.startswith(self._before + length + self._behind):
+            return self._fixed + len(length)
+        return -1
 
 
 class Head:
@@ -143,6 +153,7 @@ class RequestHead(Head):
         "is_chunked",
         "origin",
         "request_id",
+        "sent_on",
         "travelling",
     )
 
@@ -172,8 +183,21 @@ class RequestHead(Head):
         usable = 0 < len(request_id) <= _MAX_REQUEST_ID_BYTES and request_id.isascii()
         self.request_id = request_id if usable else None
         self.travelling = travelling(self.headers, REQUEST_HEADERS_KEPT_HERE)
+        self.sent_on: SentOn | None = None
+        """The latest request with this head, as far as the next to the same place is like it."""
         self.admitted = False
         """Whether a relayed request with this head has been let in: so is the next."""
+
+
+class SentOn(NamedTuple):
+    """How a request with a client's head begins on its way to an engine."""
+
+    method: bytes
+    target: bytes
+    pool_head: bytes
+    """What every request to that server says."""
+    prefix: bytes
+    """All of them, and what travels, up to the request's id."""
 
 
 class AnswerHead(Head):

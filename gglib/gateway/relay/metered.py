@@ -8,11 +8,12 @@ from gglib.gateway.meter import UNKNOWN_MODEL, Counts
 from gglib.gateway.relay.turns import Turn
 from gglib.gateway.relay.usage import HEAD_BYTES, TAIL_BYTES
 
-__all__ = ["MeteredTurn"]
+__all__ = ["MAX_WHOLE_BYTES", "MeteredTurn"]
 
 #: Of a request whose client left before it was answered; nobody is sent it.
 _CLIENT_GONE = 499
-_MAX_WHOLE_BYTES = HEAD_BYTES + TAIL_BYTES
+#: Of an answer that is kept as it is until it is counted.
+MAX_WHOLE_BYTES = HEAD_BYTES + TAIL_BYTES
 _MAX_TAIL_BYTES = 2 * TAIL_BYTES
 
 
@@ -29,7 +30,7 @@ class MeteredTurn(Turn):
     """When it was complete, and its turn; 0 = it never was."""
     queue_wait_s = 0.0
     first_byte_s: float | None = None
-    """Since ``began_at``."""
+    """Since ``began_at``; ``None``: not before its last byte."""
     is_event_stream = False
     tells_usage = True
     """Whether its answer is of a kind that may tell of tokens."""
@@ -52,9 +53,10 @@ class MeteredTurn(Turn):
     def note_grant(self, model_name: str) -> None:
         """Note that it has a server; a second one changes nothing."""
         if self.counts is None:
-            meter = self.connection.shared.meter
             target = self.route or self.target
-            self.counts = meter.granted(target, model_name, self.queue_wait_s)
+            self.counts = self.connection.shared.meter.granted(
+                target, model_name, self.queue_wait_s
+            )
 
     def note_piece(self, data: bytes) -> None:
         """Look at a piece of the answer as it passes."""
@@ -72,7 +74,7 @@ class MeteredTurn(Turn):
                 self.first_byte_s = first_byte_s = monotonic() - self.began_at
                 counts.model.first_byte.observe(first_byte_s)
             self.head = data
-            if len(data) > _MAX_WHOLE_BYTES:
+            if len(data) > MAX_WHOLE_BYTES:
                 self.head = data[:HEAD_BYTES]
                 self.tail = bytearray(data[-TAIL_BYTES:])
 

@@ -12,8 +12,8 @@ from gglib.errors import EngineDied, GglibError, InvalidRequest
 from gglib.gateway.relay.body import RequestedModel, read_requested_model, with_model
 from gglib.gateway.relay.events import error_event
 from gglib.gateway.relay.form import RequestedForm, read_requested_form, with_form_model
-from gglib.gateway.relay.heads import AnswerHead, RequestHead
-from gglib.gateway.relay.metered import MeteredTurn
+from gglib.gateway.relay.heads import AnswerHead, RequestHead, SentOn
+from gglib.gateway.relay.metered import MAX_WHOLE_BYTES, MeteredTurn
 from gglib.gateway.relay.upstream import UpstreamConnection, UpstreamPool
 from gglib.gateway.relay.vigil import Vigil
 from gglib.gateway.relay.wire import (
@@ -105,6 +105,11 @@ class RelayTurn(MeteredTurn):
             self._pieces = None
         if self.active:
             self._begin()
+
+    def take_whole(self, body: bytes) -> None:
+        """Take all of the request's body, which is within its limit."""
+        self._body = body
+        self.request_complete = True
 
     def activate(self) -> None:
         self.active = True
@@ -217,8 +222,9 @@ class RelayTurn(MeteredTurn):
 
     def _send(self, lease: Lease) -> None:
         self._lease = lease
-        self.note_grant(lease.server.model.name)
-        pool = self._pool = self.shared.pools.of(lease.server)
+        server = lease.server
+        self.note_grant(server.model.name)
+        pool = self._pool = self.shared.pools.of(server)
         upstream = pool.take()
         if upstream is None:
             self._spawn(self._connect_and_send(lease, pool))
@@ -241,23 +247,32 @@ class RelayTurn(MeteredTurn):
         self._upstream = upstream
         self._heard = True
         body = self._body_for(lease.server.model.name)
-        head = self._request_head(pool, len(body))
+        if body:
+            prefix = self._request_prefix(pool.request_head_tail)
+            head = b"%b%b\r\ncontent-length: %d\r\n\r\n" % (prefix, self.request_id, len(body))
+        else:
+            head = self._bodiless_head(pool)
         self.shared.meter.bytes_to_engines += len(head) + len(body)
-        upstream.send(self, head, body, head_only=self._head_only)
+        upstream.send(self, head, body, self._head_only)
 
-    def _request_head(self, pool: UpstreamPool, length: int) -> bytes:
-        return b"".join(
-            (
-                self._method,
-                b" ",
-                self.target,
-                pool.request_head_tail,
-                self._head.travelling,
-                b"x-request-id: ",
-                self.request_id,
-                b"\r\ncontent-length: %d\r\n\r\n" % length if length else self._head_end,
-            )
+    def _bodiless_head(self, pool: UpstreamPool) -> bytes:
+        return self._request_prefix(pool.request_head_tail) + self.request_id + self._head_end
+
+    def _request_prefix(self, pool_head: bytes) -> bytes:
+        """Return the head of the request to an engine, up to its id."""
+        sent_on = self._head.sent_on
+        if sent_on is not None:
+            method, target, known_pool_head, prefix = sent_on
+            if pool_head is known_pool_head and target == self.target and method == self._method:
+                return prefix
+        prefix = b"%b %b%b%bx-request-id: " % (
+            self._method,
+            self.target,
+            pool_head,
+            self._head.travelling,
         )
+        self._head.sent_on = SentOn(self._method, self.target, pool_head, prefix)
+        return prefix
 
     # The engine's answer (AnswerSink)
 
@@ -309,6 +324,42 @@ class RelayTurn(MeteredTurn):
         self.flush()
         self._release()
         self.finish()
+
+    def answer_whole(self, status: int, head: AnswerHead, body: bytes) -> None:
+        if (
+            self._vigil is not None
+            or not self.keep_alive
+            or not head.is_json
+            or len(body) > MAX_WHOLE_BYTES
+        ):
+            head.length = b"%d" % len(body)
+            self.answer_started(status, head)
+            if body:
+                self.answer_body(body)
+            self.answer_ended()
+            return
+        # As those, one after the other: most answers come so.
+        self._upstream = None
+        self.status = status
+        self.head = body
+        answer = b"%b%bcontent-length: %d\r\n%bx-request-id: %b\r\n\r\n%b" % (
+            STATUS_LINES.get(status, STATUS_LINES[502]),
+            head.travelling,
+            len(body),
+            self.cors_lines,
+            self.request_id,
+            body,
+        )
+        connection = self.connection
+        connection.transport.write(answer)
+        lease, self._lease = self._lease, None
+        if lease is not None:
+            lease.release()
+        self.response_complete = True
+        meter = self.shared.meter
+        meter.bytes_to_clients += len(answer)
+        meter.ended(self)
+        connection.on_response_complete()
 
     def flush(self) -> None:
         self._heard = True

@@ -25,15 +25,16 @@ __all__ = ["RelayShared", "RequestIds"]
 class RequestIds:
     """Makes request ids: unique among gateways by a random part, cheap by a counter."""
 
-    __slots__ = ("_numbers", "_prefix")
+    __slots__ = ("_format", "_numbers")
 
     def __init__(self) -> None:
-        self._prefix = b"req_" + os.urandom(6).hex().encode()
+        # One formatting for each id: the prefix is part of the format.
+        self._format = b"req_" + os.urandom(6).hex().encode() + b"%08x"
         self._numbers = count(1)
 
     def make(self) -> bytes:
         """Return a new id."""
-        return b"%b%08x" % (self._prefix, next(self._numbers))
+        return self._format % next(self._numbers)
 
 
 @attrs.define(kw_only=True, eq=False)

@@ -85,7 +85,7 @@ class TunnelTurn(PassThroughTurn):
         self._head_sent = True
         # What the engine really says to it is not read here.
         self.status = 101
-        self._write_far(far, self._request_head(pool, 0) + self._early)
+        self._write_far(far, self._bodiless_head(pool) + self._early)
         self._early = b""
 
     def from_client(self, data: bytes) -> None:

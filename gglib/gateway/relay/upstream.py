@@ -32,6 +32,9 @@ class AnswerSink(Protocol):
     def answer_ended(self) -> None:
         """The answer is complete."""
 
+    def answer_whole(self, status: int, head: AnswerHead, body: bytes) -> None:
+        """Take an answer of known length that came in one read: instead of all the others."""
+
     def flush(self) -> None:
         """All that came in one read has been told: send it on."""
 
@@ -82,7 +85,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     # The exchange
 
-    def send(self, sink: AnswerSink, head: bytes, body: bytes, *, head_only: bool = False) -> None:
+    def send(self, sink: AnswerSink, head: bytes, body: bytes, head_only: bool = False) -> None:
         """Send a request; its answer goes to ``sink``. ``head_only``: it will have no body."""
         self._sink = sink
         self._head_only = head_only
@@ -151,13 +154,8 @@ class UpstreamConnection(asyncio.Protocol):
     def _answer_known(self, sink: AnswerSink, data: bytes, body_at: int) -> None:
         """Pass on an answer that differs from the latest one in its body alone."""
         self._sink = None
-        body = data[body_at:]
-        self._head.length = b"%d" % len(body)
         self._pool.put_back(self)
-        sink.answer_started(self._known_status, self._head)
-        if body:
-            sink.answer_body(body)
-        sink.answer_ended()
+        sink.answer_whole(self._known_status, self._head, data[body_at:])
 
     def eof_received(self) -> bool:
         return False

@@ -16,6 +16,7 @@ import attrs
 
 from gglib import __version__
 from gglib.errors import ConfigurationError
+from gglib.gateway.meter import Meter
 from gglib.gateway.relay.turn_kinds import TurnKinds
 from gglib.gateway.telemetry.signals import Signals, check_telemetry, signals_of
 from gglib.ports.clock import Clock
@@ -41,6 +42,8 @@ class Telemetry:
 
     turns: TurnKinds = attrs.field(factory=TurnKinds)
     """The classes of its relayed requests."""
+    meter: type[Meter] = Meter
+    """Of what counts them."""
     _push: MetricPush | None = None
     _resource: Resource | None = None
 
@@ -88,14 +91,15 @@ async def open_telemetry(
         except ValueError as error:
             reason = f"OpenTelemetry cannot be set up by its OTEL_ variables: {error}"
             raise ConfigurationError(reason, "environment") from None
-        turns = TurnKinds()
+        telemetry = Telemetry(push=push, resource=resource)
         if provider is not None:
-            from gglib.gateway.telemetry.traced_turns import traced_turns
+            from gglib.gateway.telemetry.traced_turns import TracingMeter, traced_turns
             from gglib.gateway.telemetry.tracing import Tracing
 
             turns = traced_turns(Tracing(provider))
+            telemetry = attrs.evolve(telemetry, turns=turns, meter=TracingMeter)
         try:
-            yield Telemetry(turns=turns, push=push, resource=resource)
+            yield telemetry
         finally:
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(_end, provider, push)

@@ -1,17 +1,19 @@
-"""Relayed requests that have a span each."""
+"""Relayed requests that have a span each, and the meter that knows when they are over."""
 
 from __future__ import annotations
 
 import time
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from gglib.errors import EngineDied, GglibError
+from gglib.gateway.meter import Meter
 from gglib.gateway.problems import error_object
+from gglib.gateway.relay.metered import MeteredTurn
 from gglib.gateway.relay.passthrough import PassThroughTurn
 from gglib.gateway.relay.relayed import RelayTurn
 from gglib.gateway.relay.tunnel import TunnelTurn
 from gglib.gateway.relay.turn_kinds import TurnKinds
-from gglib.gateway.relay.upstream import UpstreamPool
 from gglib.gateway.relay.usage import NO_USAGE, usage_in
 from gglib.services.routing.router import Lease
 
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
     from gglib.gateway.telemetry.tracing import Tracing
 
-__all__ = ["traced_turns"]
+__all__ = ["TracingMeter", "traced_turns"]
 
 
 class _TracedTurn(RelayTurn):
@@ -49,9 +51,9 @@ class _TracedTurn(RelayTurn):
             self.tracing.note_attempt(self._span, lease.server, self._sent, self._span_began_at)
         super()._send(lease)
 
-    def _request_head(self, pool: UpstreamPool, length: int) -> bytes:
-        head = super()._request_head(pool, length)
-        return head if self._span is None else self.tracing.inject(self._span, head)
+    def _request_prefix(self, pool_head: bytes) -> bytes:
+        prefix = super()._request_prefix(pool_head)
+        return prefix if self._span is None else self.tracing.inject(self._span, prefix)
 
     def answer_error(self, error: GglibError, *, status: int | None = None) -> None:
         self._note_error(error)
@@ -61,19 +63,6 @@ class _TracedTurn(RelayTurn):
         self._note_error(EngineDied(lease.server.model.name, reason))
         super()._break_off(lease, reason)
 
-    def finish(self) -> None:
-        self._end_span()
-        super().finish()
-
-    def abort(self) -> None:
-        self.complete = False
-        self._end_span()
-        super().abort()
-
-    def note_client_gone(self) -> None:
-        super().note_client_gone()
-        self._end_span()
-
     def _note_error(self, error: GglibError) -> None:
         code = error_object(error)["code"]
         self._error_type = str(code) if code else type(error).__name__
@@ -81,12 +70,17 @@ class _TracedTurn(RelayTurn):
             message = str(error)[:1000]
             self._span.add_event("exception", {"exception.message": message})
 
-    def _end_span(self) -> None:
+    def end_span(self) -> None:
+        """End the span: what is known of the request by now is all there is."""
         span, self._span = self._span, None
         if span is None:
             return
         counts, requested = self.counts, self._requested
         usage = usage_in(self.head, self.tail) if self.head and self.tells_usage else NO_USAGE
+        first_byte_s = self.first_byte_s
+        if first_byte_s is None and self.head and self.status < 400:
+            # It came with the rest.
+            first_byte_s = monotonic() - self.began_at
         self.tracing.end(
             span,
             route=self._route_name,
@@ -98,12 +92,22 @@ class _TracedTurn(RelayTurn):
             attributes={
                 "gglib.request_id": self.request_id.decode("latin-1"),
                 "gglib.queue_wait_s": self.queue_wait_s,
-                "gglib.first_byte_s": self.first_byte_s,
+                "gglib.first_byte_s": first_byte_s,
                 "gglib.streamed": self.is_event_stream,
                 "gen_ai.usage.input_tokens": usage.prompt_tokens,
                 "gen_ai.usage.output_tokens": usage.completion_tokens,
             },
         )
+
+
+class TracingMeter(Meter):
+    """Ends the span of each relayed request when it is counted."""
+
+    def ended(self, turn: MeteredTurn) -> None:
+        """See ``Meter``."""
+        super().ended(turn)
+        if isinstance(turn, _TracedTurn):
+            turn.end_span()
 
 
 def traced_turns(tracing: Tracing) -> TurnKinds:

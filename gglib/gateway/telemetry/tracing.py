@@ -29,8 +29,9 @@ _OPERATIONS: Mapping[str, str] = MappingProxyType(
     }
 )
 _MAX_NAME = 200
-#: Of a head that goes to an engine: whose span it was sent under.
+#: Of a head that goes to an engine: whose span it was sent under; and where it breaks off.
 _TRACE_LINES = re.compile(rb"^trace(?:parent|state):[^\r\n]*\r\n", re.IGNORECASE | re.MULTILINE)
+_OPEN_LINE = b"x-request-id: "
 
 
 class Tracing:
@@ -58,12 +59,16 @@ class Tracing:
             attributes={"http.request.method": method, "http.route": route},
         )
 
-    def inject(self, span: Span, head: bytes) -> bytes:
-        """Return a request's head for the engine, which names ``span`` as what it is part of."""
+    def inject(self, span: Span, prefix: bytes) -> bytes:
+        """Return the head of a request to an engine, so that it is part of ``span``.
+
+        Both are without what comes behind ``x-request-id: ``.
+        """
         carrier: dict[str, str] = {}
         self._propagator.inject(carrier, set_span_in_context(span))
         lines = "".join(f"{name}: {value}\r\n" for name, value in carrier.items())
-        return _TRACE_LINES.sub(b"", head)[:-2] + lines.encode("latin-1") + b"\r\n"
+        kept = _TRACE_LINES.sub(b"", prefix).removesuffix(_OPEN_LINE)
+        return kept + lines.encode("latin-1") + _OPEN_LINE
 
     def note_attempt(self, span: Span, server: RunningServer, number: int, began_at: float) -> None:
         """Note that a request goes to a server; ``began_at``: Unix seconds, of the request."""

@@ -165,7 +165,9 @@ class Books:
             residents = self._in_order(model, session)
         for resident in residents:
             if resident.admits(priority, now):
-                self._occupy(resident, ticket, priority, now, session)
+                self._occupy(resident, ticket, priority, now)
+                if session is not None:
+                    self._remember(resident, session)
                 self.tally.hits += 1
                 return resident.server
         return None
@@ -206,20 +208,22 @@ class Books:
         self.grant_every_s += _SMOOTHING * (now - self._granted_at - self.grant_every_s)
         self._granted_at = now
         if not head.loads_only:
-            self._occupy(resident, head.ticket, head.priority, now, head.session)
+            self._occupy(resident, head.ticket, head.priority, now)
+            if head.session is not None:
+                self._remember(resident, head.session)
         self.actions.append(Grant(head.ticket, resident.server))
         return True
 
-    def _occupy(
-        self, resident: Resident, ticket: int, priority: int, now: float, session: str | None
-    ) -> None:
+    def _occupy(self, resident: Resident, ticket: int, priority: int, now: float) -> None:
         """Count a request as in flight."""
         resident.in_flight += 1
         resident.requests += 1
         resident.levels[priority] = resident.levels.get(priority, 0) + 1
         resident.used_at = now
         self.leases[ticket] = (resident, priority)
-        if session is not None:
-            terms = resident.model.terms
-            if terms.replicas > 1:
-                self._sessions.note(terms.model_id, session, resident.server)
+
+    def _remember(self, resident: Resident, session: str) -> None:
+        """Note which server a session has used."""
+        terms = resident.model.terms
+        if terms.replicas > 1:
+            self._sessions.note(terms.model_id, session, resident.server)

@@ -172,7 +172,7 @@ class Router:
         """Count a granted request as done (``Lease.release`` calls this)."""
         if actions := self._scheduler.request_finished(ticket, self._clock.monotonic()):
             self._carry_out(actions)
-        else:
+        elif self._scheduler.deadline < self._alarm_at:
             self._set_alarm()
 
     async def is_gone(self, server: RunningServer) -> bool:

@@ -63,7 +63,16 @@ _STABLE_S = 10.0
 class Scheduler:
     """Decides. Every method returns the actions that follow; none waits."""
 
-    __slots__ = ("_arrivals", "_books", "_models", "_places", "_policy", "_shut", "_shut_at")
+    __slots__ = (
+        "_arrivals",
+        "_books",
+        "_models",
+        "_places",
+        "_policy",
+        "_shut",
+        "_shut_at",
+        "deadline",
+    )
 
     def __init__(self, planner: Planner, policy: Policy | None = None) -> None:
         self._policy = policy or Policy()
@@ -73,6 +82,8 @@ class Scheduler:
         self._arrivals = count()
         self._shut = False
         self._shut_at = math.inf
+        self.deadline = math.inf
+        """No later than what ``next_deadline`` would say, at a glance."""
 
     # What is
 
@@ -113,6 +124,7 @@ class Scheduler:
         deadline = min(self._places.due_at, self._shut_at)
         for resident in self._books.residents.values():
             deadline = min(deadline, self.expires_at(resident), self._cut_at(resident))
+        self.deadline = deadline
         return None if deadline == math.inf else deadline
 
     @property
@@ -154,9 +166,8 @@ class Scheduler:
         model = self._models.get(terms.model_id)
         if model is None or model.line.count:
             return None
-        if priority is None:
-            priority = terms.priority
-        return self._books.try_occupy(model, ticket, priority, now, session)
+        rank = terms.priority if priority is None else priority
+        return self._books.try_occupy(model, ticket, rank, now, session)
 
     def request_arrived(
         self,
@@ -234,7 +245,12 @@ class Scheduler:
             return []
         resident.used_at = now
         if not self._books.wanted and not resident.model.line and resident.closing is None:
+            if not resident.in_flight:
+                # With ``min_size``, another may have lost its place among the latest used: look.
+                idle_s = -math.inf if self._policy.min_size else self.may_idle_s(resident)
+                self.deadline = min(self.deadline, now + idle_s)
             return []
+        self.deadline = -math.inf
         self._after_change(resident.model, now, level_fell=not left)
         return self._taken()
 

@@ -16,7 +16,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from support.gateway import RawClient, open_socket_gateway
 
 from gglib.errors import StartFailed
-from gglib.gateway.telemetry.traced_turns import traced_turns
+from gglib.gateway.telemetry.traced_turns import TracingMeter, traced_turns
 from gglib.gateway.telemetry.tracing import Tracing
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -38,7 +38,8 @@ class Traces:
         self._kept = InMemorySpanExporter()
         self._provider = TracerProvider(shutdown_on_exit=False, **provider)
         self._provider.add_span_processor(SimpleSpanProcessor(self._kept))
-        self.turns = traced_turns(Tracing(self._provider))
+        turns = traced_turns(Tracing(self._provider))
+        self.kinds: dict[str, Any] = {"turns": turns, "meter": TracingMeter}
 
     @property
     def ended(self) -> tuple[ReadableSpan, ...]:
@@ -76,7 +77,7 @@ def is_sampled(parent: str) -> bool:
 async def test_request_is_a_span_with_its_model_tokens_and_times(traces: Traces) -> None:
     """The name that was asked for, and the model that answered; the load that it waited for."""
     answer = json.dumps({"choices": [], "usage": USAGE})
-    async with open_socket_gateway(turns=traces.turns) as gateway, gateway.connect() as client:
+    async with open_socket_gateway(**traces.kinds) as gateway, gateway.connect() as client:
         extra = "x-request-id: mine\r\n"
         assert await ask(client, "m-alias", do="say", pieces=[answer], extra=extra) == 200
     span, told = traces.only()
@@ -110,7 +111,7 @@ async def test_request_is_a_span_with_its_model_tokens_and_times(traces: Traces)
 
 async def test_clients_trace_goes_on_and_its_engine_is_told_of_our_span(traces: Traces) -> None:
     """One header of each kind, whichever spelling it came in; the next request has its own."""
-    async with open_socket_gateway(turns=traces.turns) as gateway, gateway.connect() as client:
+    async with open_socket_gateway(**traces.kinds) as gateway, gateway.connect() as client:
         extra = PARENT.replace("traceparent", "TraceParent") + "tracestate: a=b\r\n"
         for _ in range(2):
             assert await ask(client, extra=extra) == 200
@@ -136,7 +137,7 @@ async def test_clients_trace_goes_on_and_its_engine_is_told_of_our_span(traces: 
 )
 async def test_trace_that_makes_no_sense_is_begun_anew(traces: Traces, parent: str) -> None:
     """The request is served as ever, and its engine told something that does."""
-    async with open_socket_gateway(turns=traces.turns) as gateway, gateway.connect() as client:
+    async with open_socket_gateway(**traces.kinds) as gateway, gateway.connect() as client:
         body = b'{"model":"m"}'
         head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\ntraceparent: {parent}\r\n"
         await client.send(f"{head}Content-Length: {len(body)}\r\n\r\n".encode("latin-1") + body)
@@ -151,7 +152,7 @@ async def test_trace_that_makes_no_sense_is_begun_anew(traces: Traces, parent: s
 async def test_request_that_is_not_sampled_still_tells_its_engine(traces: Traces) -> None:
     """That it is not: engines decide by that."""
     off = Traces(sampler=ParentBased(ALWAYS_OFF))
-    async with open_socket_gateway(turns=off.turns) as gateway, gateway.connect() as client:
+    async with open_socket_gateway(**off.kinds) as gateway, gateway.connect() as client:
         assert await ask(client) == 200
         assert await ask(client, extra=PARENT) == 200
         first, second = (each.header("traceparent") or "" for each in gateway.upstream.received)
@@ -165,7 +166,7 @@ async def test_request_that_is_not_sampled_still_tells_its_engine(traces: Traces
 
 async def test_second_attempt_is_told(traces: Traces) -> None:
     """Each attempt is an event of the one span; what failed at last is its error."""
-    async with open_socket_gateway(turns=traces.turns) as gateway, gateway.connect() as client:
+    async with open_socket_gateway(**traces.kinds) as gateway, gateway.connect() as client:
         assert await ask(client, do="close_first") == 502
         assert len({each.header("traceparent") for each in gateway.upstream.received}) == 1
     span, told = traces.only()
@@ -179,7 +180,7 @@ async def test_second_attempt_is_told(traces: Traces) -> None:
 
 async def test_answer_that_is_broken_off_is_an_error_whatever_its_status(traces: Traces) -> None:
     """It began with 200."""
-    async with open_socket_gateway(turns=traces.turns) as gateway, gateway.connect() as client:
+    async with open_socket_gateway(**traces.kinds) as gateway, gateway.connect() as client:
         assert await ask(client, do="die_in_stream", stream=True) == 200
     span, told = traces.only()
     assert (told["gglib.complete"], told["error.type"]) == (False, "engine_died")
@@ -188,7 +189,7 @@ async def test_answer_that_is_broken_off_is_an_error_whatever_its_status(traces:
 
 async def test_refused_request_names_its_error(traces: Traces) -> None:
     """A name that nobody knows is the client's fault, and of any length."""
-    async with open_socket_gateway(turns=traces.turns) as gateway, gateway.connect() as client:
+    async with open_socket_gateway(**traces.kinds) as gateway, gateway.connect() as client:
         assert await ask(client, "x" * 5000) == 404
         gateway.serving.failure = StartFailed("n", 1, ())
         assert await ask(client, "n") == 503
@@ -208,7 +209,7 @@ async def test_refused_request_names_its_error(traces: Traces) -> None:
 
 async def test_client_that_leaves_ends_its_span(traces: Traces) -> None:
     """Before its answer, and in the midst of it; nobody is to blame."""
-    async with open_socket_gateway(turns=traces.turns) as gateway:
+    async with open_socket_gateway(**traces.kinds) as gateway:
         for script, marker in (("hold", None), ("endless_stream", b"data: ")):
             gone = gateway.upstream.disconnects
             async with gateway.connect() as client:
@@ -230,7 +231,7 @@ async def test_client_that_leaves_ends_its_span(traces: Traces) -> None:
 async def test_paths_of_a_models_server_and_tunnels_have_spans(traces: Traces) -> None:
     """By their route, not by what clients make up."""
     token = "Authorization: Bearer admin-token\r\n"
-    async with open_socket_gateway(turns=traces.turns) as gateway:
+    async with open_socket_gateway(**traces.kinds) as gateway:
         async with gateway.connect() as client:
             await client.post("{}", path="/upstream/m/evil?a=b", extra=token)
             assert (await client.read()).status == 200

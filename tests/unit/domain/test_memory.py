@@ -92,7 +92,8 @@ def test_context_takes_what_llama_cpp_reports(values: dict[str, Any], kv_mib: in
         ({"context_size": 32768}, 58.52),
         ({"context_size": 8192, "flash_attention": "off"}, 285.01),
         ({"context_size": 4096, "ubatch_size": 2048}, 122.1),
-        ({"context_size": 32768, "cache_type_k": "f32", "parallel": 1}, 76.0),
+        ({"context_size": 32768, "cache_type_k": "f32", "parallel": 1}, 60.02),
+        ({"context_size": 32768, "cache_type_k": "f32", "cache_type_v": "f32"}, 76.02),
     ],
 )
 def test_working_memory_is_close_to_what_llama_cpp_reports(

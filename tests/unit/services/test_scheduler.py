@@ -556,6 +556,21 @@ def test_who_waits_is_served_before_a_model_goes_as_asked(desk: Desk) -> None:
     assert desk.errors == {}
 
 
+def test_an_answer_that_ends_last_takes_anothers_place_among_the_kept() -> None:
+    """The other one's idle time counts from then on, with nobody else's doing."""
+    first, second = terms(1, ttl_s=60), terms(2, ttl_s=60)
+    desk = Desk(CountPlanner(2), min_size=1)
+    desk.have(first, second)
+    long = desk.arrive(first)
+    desk.wait(1)
+    desk.finish(desk.arrive(second))
+    desk.wait(100)
+    assert desk.is_(second) == "ready"
+    desk.finish(long)
+    desk.wait(0)
+    assert (desk.is_(first), desk.is_(second)) == ("ready", "stopping")
+
+
 def test_what_is_asked_for_is_stronger_than_min_size_and_weaker_than_a_pin() -> None:
     """Somebody wants this model's memory back; but whoever pinned it wants it there."""
     desk = Desk(CountPlanner(2), min_size=2)

@@ -40,6 +40,7 @@ class Schedules(RuleBasedStateMachine):
         queue_limit=st.sampled_from([6, 100]),
         models=st.sampled_from([MODELS, REPLICATED]),
         finish_loads=st.booleans(),
+        min_size=st.sampled_from([0, 0, 1]),
     )
     def set_up(
         self,
@@ -48,6 +49,7 @@ class Schedules(RuleBasedStateMachine):
         queue_limit: int,
         models: list[ModelTerms],
         finish_loads: bool,
+        min_size: int,
     ) -> None:
         self.models = models
         self.desk = DESKS[kind](
@@ -55,6 +57,7 @@ class Schedules(RuleBasedStateMachine):
             max_wait_s=4.0,
             max_drain_s=max_drain_s,
             finish_loads=finish_loads,
+            min_size=min_size,
         )
         self.desk.may_cut = max_drain_s is not None
         self.max_drain_s = max_drain_s
