@@ -9,6 +9,7 @@ import attrs
 __all__ = [
     "AdapterFailed",
     "CallbackFailed",
+    "ConfigModelMissed",
     "ConfigReloadFailed",
     "ConfigReloaded",
     "ContextReduced",
@@ -228,6 +229,16 @@ class TelemetryFailed(Event):
     """Traces or metrics could not be sent; requests are none the worse for it."""
 
     name: ClassVar[str] = "telemetry.failed"
+    reason: str
+
+
+@attrs.frozen(kw_only=True)
+class ConfigModelMissed(Event):
+    """The settings name a model that is not there; it counts when there is one."""
+
+    name: ClassVar[str] = "config.model_missed"
+    key: str
+    model_name: str
     reason: str
 
 

@@ -159,6 +159,7 @@ async def _serve(
             tasks.start_soon(telemetry.push_metrics, Metrics(meter, router, pool).collect)
             tasks.start_soon(reloader.watch)
             tasks.start_soon(server.serve_on, listener)
+            reloader.tell_doubts(parts.settings)
             presence.announce(address, version=__version__, started_at=parts.clock.now())
             parts.events.emit(GatewayStarted(at=parts.clock.now(), address=address))
             size = parts.settings.pool

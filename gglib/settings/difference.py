@@ -26,6 +26,8 @@ class Difference:
     now: tuple[str, ...] = ()
     """What a running gateway takes up. A model that came or went is one key, ``models.NAME``."""
     at_next_start: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
+    """What is legal and most likely not meant, in words."""
 
     def __bool__(self) -> bool:
         return bool(self.now or self.at_next_start)

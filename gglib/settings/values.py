@@ -201,6 +201,10 @@ class PoolSettings:
     warmup: tuple[str, ...] = attrs.field(default=(), converter=_tuple, validator=texts())
     """Models that the gateway loads at its start; none: the ``min_size`` most used."""
 
+    def __attrs_post_init__(self) -> None:
+        if self.min_size > self.max_size:
+            raise InvalidValue("min_size", self.min_size, f"at most max_size, {self.max_size}")
+
 
 @attrs.frozen(kw_only=True)
 class DeclaredModel:
