@@ -39,6 +39,7 @@
     │   ├── DatabaseCorrupt             not a database, or damaged
     │   └── DatabaseTooNew              written by a newer gglib
     ├── GatewayRunning                  another gateway owns the data directory
+    ├── GatewayNotRunning               no gateway owns it
     ├── GatewayUnreachable              it should answer and does not
     └── AdapterError                    a plug-in is missing or broken
 
@@ -69,6 +70,7 @@ __all__ = [
     "EngineError",
     "EngineNotFound",
     "Forbidden",
+    "GatewayNotRunning",
     "GatewayRunning",
     "GatewayUnreachable",
     "GglibError",
@@ -586,6 +588,19 @@ class GatewayRunning(GglibError):
         return (
             f"a gateway already serves {self.data_dir} ({who}{at}); "
             "stop it first, or give this one its own --data-dir"
+        )
+
+
+@_error
+class GatewayNotRunning(GglibError):
+    """No gateway owns the data directory."""
+
+    data_dir: Path
+
+    def __str__(self) -> str:
+        return (
+            f"no gateway runs on {self.data_dir}; `gglib serve` starts one, "
+            "and --data-dir or GGLIB_HOME names that of another"
         )
 
 

@@ -41,7 +41,7 @@ class LogSink(EventSink):
             for field in attrs.fields(type(event))
             if field.name != "at"
         }
-        warns = event.name.endswith(("failed", "left", "unhealthy"))
+        warns = event.name.endswith(("failed", "left", "missed", "unhealthy"))
         level = "warning" if warns else "info"
         # Standard error may be a pipe that nobody reads any more: what happened has happened.
         with suppress(OSError, ValueError):

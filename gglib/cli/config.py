@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,9 @@ import anyio
 import attrs
 from cyclopts import App
 
-from gglib.cli.gateway_client import GatewayClient, find_gateway
+from gglib.cli.gateway_client import GatewayClient, require_gateway
 from gglib.cli.options import COMMON, Common, flags_of, loaded_for
-from gglib.cli.output import print_json, print_table, say
-from gglib.errors import NotConfigured
+from gglib.cli.output import print_json, print_table, say, tell
 
 __all__ = ["app"]
 
@@ -46,12 +46,13 @@ def check(file: Path | None = None, /, *, common: Common = COMMON) -> None:
     from gglib.gateway.checking import check_settings
 
     loaded = loaded_for(common, {"config": file})
-    anyio.run(check_settings, loaded)
+    doubts = anyio.run(check_settings, loaded)
     settings = loaded.settings
     path = None if settings.config_file is None else str(settings.config_file)
     if common.json:
-        print_json({"path": path, "models": sorted(settings.models)})
+        print_json({"path": path, "models": sorted(settings.models), "doubts": doubts})
         return
+    _tell_doubts(doubts)
     count = len(settings.models)
     models = "1 model" if count == 1 else f"{count} models"
     say(f"{path} is right: it declares {models}" if path else "no file; the defaults are right")
@@ -89,11 +90,7 @@ def reload(*, common: Common = COMMON) -> None:
     data_dir, _ = find_data_dir(flags_of(common), os.environ)
 
     async def work() -> dict[str, Any]:
-        gateway = find_gateway(data_dir)
-        if gateway is None:
-            remedy = f"`gglib serve` starts one on {data_dir}, with the settings as they are now"
-            raise NotConfigured("a gateway to reload", remedy)
-        async with GatewayClient(gateway) as client:
+        async with GatewayClient(require_gateway(data_dir)) as client:
             return await client.reload()
 
     told = anyio.run(work)
@@ -106,6 +103,12 @@ def reload(*, common: Common = COMMON) -> None:
         say(f"takes effect at the next start: {key}")
     if not told["changed"] and not told["at_next_start"]:
         say("nothing has changed")
+    _tell_doubts(told["doubts"])
+
+
+def _tell_doubts(doubts: Sequence[str]) -> None:
+    for doubt in doubts:
+        tell(f"gglib: warning: {doubt}")
 
 
 def _written(value: Any) -> str:

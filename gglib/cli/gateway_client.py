@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
-from gglib.errors import GatewayUnreachable, GglibError, InvalidRequest, NotRunning
+from gglib.errors import (
+    GatewayNotRunning,
+    GatewayUnreachable,
+    GglibError,
+    InvalidRequest,
+    NotRunning,
+)
 
 if TYPE_CHECKING:
+    import httpx
+
     from gglib.gateway.presence import Presence
 
-__all__ = ["GatewayClient", "find_gateway"]
+__all__ = ["GatewayClient", "find_gateway", "require_gateway"]
 
 
 def find_gateway(data_dir: Path) -> Presence | None:
@@ -24,17 +33,30 @@ def find_gateway(data_dir: Path) -> Presence | None:
     return read_presence(data_dir)
 
 
+def require_gateway(data_dir: Path) -> Presence:
+    """Return the gateway that owns the data directory.
+
+    Raises:
+        GatewayNotRunning: none does.
+    """
+    gateway = find_gateway(data_dir)
+    if gateway is None:
+        raise GatewayNotRunning(data_dir)
+    return gateway
+
+
 class GatewayClient:
     """Talks to a gateway with the local admin token."""
 
-    def __init__(self, presence: Presence) -> None:
+    def __init__(self, presence: Presence, *, silence_timeout_s: float | None = None) -> None:
+        """``silence_timeout_s``: how long the gateway may say nothing; ``None`` = for ever."""
         import httpx
 
         self._address = presence.address
         self._client = httpx.AsyncClient(
             base_url=presence.address,
             headers={"authorization": f"Bearer {presence.admin_token}"},
-            timeout=httpx.Timeout(10.0, read=None),
+            timeout=httpx.Timeout(10.0, read=silence_timeout_s),
             trust_env=False,
         )
 
@@ -53,6 +75,46 @@ class GatewayClient:
         """Return what is in memory, as ``/running`` tells it."""
         found: list[dict[str, Any]] = (await self._call("GET", "/running"))["running"]
         return found
+
+    async def pool(self) -> dict[str, Any]:
+        """Return what is in memory and what there is room for, as ``/admin/pool`` tells it."""
+        return await self._call("GET", "/admin/pool")
+
+    async def queue(self) -> list[dict[str, Any]]:
+        """Return who waits, in order, as ``/admin/queue`` tells it."""
+        found: list[dict[str, Any]] = (await self._call("GET", "/admin/queue"))["queue"]
+        return found
+
+    async def metrics(self) -> str:
+        """Return what ``/metrics`` tells, in Prometheus' text format."""
+        return (await self._ask("GET", "/metrics", "")).text
+
+    async def events(self) -> AsyncGenerator[tuple[str, dict[str, Any]], None]:
+        """Yield what happens from now on: each event's name and fields. Close it.
+
+        Raises:
+            GatewayUnreachable: the gateway is gone, or has said nothing for half a minute.
+        """
+        import json
+
+        import httpx
+
+        name = ""
+        # It sends a comment every ten seconds, whatever happens.
+        timeout = httpx.Timeout(10.0, read=30.0)
+        try:
+            async with self._client.stream("GET", "/admin/events", timeout=timeout) as answer:
+                if not answer.is_success:
+                    await answer.aread()
+                    raise _error_of(answer.json()["error"], "")
+                async for line in answer.aiter_lines():
+                    kind, _, value = line.partition(": ")
+                    if kind == "event":
+                        name = value
+                    elif kind == "data":
+                        yield name, json.loads(value)
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from None
 
     async def why(self, name: str) -> dict[str, Any]:
         """Return a model's story, as ``/admin/why`` tells it."""
@@ -80,17 +142,34 @@ class GatewayClient:
         await self._call("POST", f"/admin/models/{quote(name, safe='/')}/unload{query}", name)
 
     async def _call(self, method: str, path: str, name: str = "") -> dict[str, Any]:
+        response = await self._ask(method, path, name)
+        try:
+            answer: dict[str, Any] = response.json()
+        except ValueError:
+            raise self._stranger() from None
+        return answer
+
+    async def _ask(self, method: str, path: str, name: str) -> httpx.Response:
         import httpx
 
         try:
             response = await self._client.request(method, path)
         except httpx.HTTPError as error:
-            reason = str(error) or type(error).__name__
-            raise GatewayUnreachable(self._address, reason) from None
+            raise self._unreachable(error) from None
         if response.is_success:
-            answer: dict[str, Any] = response.json()
-            return answer
-        raise _error_of(response.json()["error"], name)
+            return response
+        try:
+            told = response.json()["error"]
+        except (ValueError, KeyError, TypeError):
+            raise self._stranger() from None
+        raise _error_of(told, name)
+
+    def _stranger(self) -> GatewayUnreachable:
+        """Return the error for what answers where the gateway should."""
+        return GatewayUnreachable(self._address, "what answers there is no gateway")
+
+    def _unreachable(self, error: httpx.HTTPError) -> GatewayUnreachable:
+        return GatewayUnreachable(self._address, str(error) or type(error).__name__)
 
 
 def _error_of(error: dict[str, Any], name: str) -> GglibError:

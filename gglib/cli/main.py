@@ -26,6 +26,7 @@ _STATUSES: dict[type[GglibError], int] = {
     errors.ModelFileMissing: NOT_FOUND,
     errors.NotRunning: NOT_FOUND,
     errors.EngineNotFound: NOT_FOUND,
+    errors.GatewayNotRunning: NOT_FOUND,
     errors.AdmissionError: REFUSED,
     errors.GatewayRunning: REFUSED,
     errors.DatabaseTooNew: REFUSED,
@@ -42,6 +43,7 @@ _COMMANDS = {
     "start": ("gglib.cli.servers:start", "Start a model's server, and return when it is ready."),
     "stop": ("gglib.cli.servers:stop", "Stop a model's server."),
     "ps": ("gglib.cli.servers:ps", "Show what is running."),
+    "top": ("gglib.cli.top.command:top", "Watch a running gateway: servers, queues, speed."),
     "why": ("gglib.cli.why:why", "Say why a model is in memory, was evicted, or waits."),
     "logs": ("gglib.cli.servers:logs", "Show what a model's engine has printed."),
     "model": (

@@ -6,10 +6,9 @@ from typing import Any
 
 import anyio
 
-from gglib.cli.gateway_client import GatewayClient, find_gateway
+from gglib.cli.gateway_client import GatewayClient, require_gateway
 from gglib.cli.options import COMMON, Common, compose_for
 from gglib.cli.output import duration, print_json, say
-from gglib.errors import NotConfigured
 
 __all__ = ["why"]
 
@@ -41,10 +40,7 @@ def why(name: str, /, *, common: Common = COMMON) -> None:
     async def work() -> dict[str, Any]:
         async with compose_for(common) as parts:
             model = (await (await parts.models()).resolve(name)).model
-            gateway = find_gateway(parts.settings.data_dir)
-            if gateway is None:
-                raise NotConfigured("the gateway, which decides that,", "start `gglib serve`")
-            async with GatewayClient(gateway) as client:
+            async with GatewayClient(require_gateway(parts.settings.data_dir)) as client:
                 return await client.why(model.name)
 
     told = anyio.run(work)

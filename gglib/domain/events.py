@@ -9,6 +9,7 @@ import attrs
 __all__ = [
     "AdapterFailed",
     "CallbackFailed",
+    "ConfigModelMissed",
     "ConfigReloadFailed",
     "ConfigReloaded",
     "ContextReduced",
@@ -28,6 +29,7 @@ __all__ = [
     "ServerStarted",
     "ServerStopped",
     "ServerUnhealthy",
+    "TelemetryFailed",
     "WarmUpFailed",
 ]
 
@@ -230,6 +232,24 @@ class GatewayStopped(Event):
 
     name: ClassVar[str] = "gateway.stopped"
     address: str
+
+
+@attrs.frozen(kw_only=True)
+class TelemetryFailed(Event):
+    """Traces or metrics could not be sent; requests are none the worse for it."""
+
+    name: ClassVar[str] = "telemetry.failed"
+    reason: str
+
+
+@attrs.frozen(kw_only=True)
+class ConfigModelMissed(Event):
+    """The settings name a model that is not there; it counts when there is one."""
+
+    name: ClassVar[str] = "config.model_missed"
+    key: str
+    model_name: str
+    reason: str
 
 
 @attrs.frozen(kw_only=True)

@@ -25,6 +25,7 @@ __all__ = [
     "MemoryParts",
     "context_size_of",
     "estimate_memory",
+    "prompt_cache_mib",
 ]
 
 #: Of a model that does not say for what context it was trained, when none is asked for.
@@ -45,6 +46,11 @@ _TOKEN_BYTES = 256
 GPU_CONTEXT_BYTES = 512 * _MIB
 #: What a projector takes for one image beside its file, at the most. An assumption.
 _IMAGE_BYTES = 512 * _MIB
+
+#: What a server may keep of earlier prompts, if nobody says: this part of its context's size,
+#: and no more than that. llama.cpp's own choice is 8 GiB for each server.
+_PROMPT_CACHE_DIVISOR = 4
+_MOST_PROMPT_CACHE_MIB = 1024
 
 #: What the database can keep; sizes beyond it come from damaged files only.
 _MAX_BYTES = 2**63 - 1
@@ -144,8 +150,7 @@ def estimate_memory(
 
     Weights in memory that is mapped (``config.mmap``) can be taken back by the system, and
     count in full all the same: a server without them would read them again for each token.
-    Not counted is what a server may keep of earlier prompts (``config.cache_ram_mib``, by
-    default up to 8 GiB): it is not needed to serve.
+    What a server may keep of earlier prompts counts, too (``prompt_cache_mib``).
 
     The result never shrinks when the context or the file grows.
     """
@@ -156,7 +161,8 @@ def estimate_memory(
     on_gpus = of_model.on_gpus(offloaded, layers)
     on_cpu = of_model.on_cpu(offloaded, layers)
     extra = adapter_bytes + projector_bytes + min(projector_bytes, _IMAGE_BYTES)
-    devices = {CPU: attrs.evolve(on_cpu, other_bytes=on_cpu.other_bytes + of_model.process_bytes)}
+    beside = of_model.process_bytes + of_model.prompt_cache_mib * _MIB
+    devices = {CPU: attrs.evolve(on_cpu, other_bytes=on_cpu.other_bytes + beside)}
     devices |= _shared(on_gpus, accelerators)
     first = accelerators[0].name if accelerators else CPU
     devices[first] = attrs.evolve(devices[first], other_bytes=devices[first].other_bytes + extra)
@@ -169,6 +175,15 @@ def estimate_memory(
     )
     stated = model.defaults.memory_bytes
     return estimate if stated is None else scaled_to(estimate, stated, source="stated")
+
+
+def prompt_cache_mib(model: Model, config: ServerConfig) -> int:
+    """Return how much of earlier prompts a server may keep in the machine's memory, in MiB.
+
+    ``config.cache_ram_mib``; where it says nothing, or no limit, a quarter of what the context
+    takes, rounded up, and at most 1,024. llama.cpp keeps the newest prompt whatever its size.
+    """
+    return _OfModel(model, config).prompt_cache_mib
 
 
 def scaled_to(estimate: MemoryEstimate, total_bytes: int, *, source: str) -> MemoryEstimate:
@@ -233,6 +248,7 @@ class _OfModel:
             # The drafting layer has a context and working memory of its own.
             self._kv += -(-self._kv // known(facts.layers, 1))
             self._compute *= 2
+        self.prompt_cache_mib = _prompt_cache_mib(config.cache_ram_mib, self._kv)
         vocabulary = known(facts.vocabulary_size, 0)
         # What comes out of a batch: logits, and of one for embeddings both, for every token.
         logits = outputs * vocabulary
@@ -267,6 +283,12 @@ class _OfModel:
             kv_bytes=self._kv - self._repeating_share(self._kv, offloaded, layers),
             compute_bytes=self._host_buffers if offloaded == layers else self._compute,
         )
+
+
+def _prompt_cache_mib(said: int | None, kv_bytes: int) -> int:
+    if said is not None and said >= 0:
+        return said
+    return min(-(-kv_bytes // (_PROMPT_CACHE_DIVISOR * _MIB)), _MOST_PROMPT_CACHE_MIB)
 
 
 def _only_encodes(model: Model) -> bool:

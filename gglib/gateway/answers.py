@@ -213,3 +213,4 @@ class Reloaded(TypedDict):
 
     changed: Annotated[list[str], Meta(description="That hold from now on")]
     at_next_start: Annotated[list[str], Meta(description="That hold from the next start on")]
+    doubts: Annotated[list[str], Meta(description="What is allowed, and may not be meant")]

@@ -242,7 +242,11 @@ async def reload_config(state: State) -> Reloaded:
     except ConfigurationError as error:
         # The file is at fault, which whoever asks can mend; nothing here has failed.
         raise InvalidRequest(str(error), None, "configuration_error") from None
-    return {"changed": list(found.now), "at_next_start": list(found.at_next_start)}
+    return {
+        "changed": list(found.now),
+        "at_next_start": list(found.at_next_start),
+        "doubts": list(found.doubts),
+    }
 
 
 def make_app(parts: Parts) -> Litestar:

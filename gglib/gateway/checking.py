@@ -10,8 +10,10 @@ from pathlib import Path
 import attrs
 
 from gglib.bootstrap import compose
-from gglib.errors import AdapterError, ConfigurationError, Forbidden
+from gglib.errors import AdapterError, ConfigurationError, Forbidden, StorageError
+from gglib.gateway.name_doubts import declared_models, name_doubts, names_models
 from gglib.gateway.reload import check_exposure
+from gglib.gateway.telemetry.signals import check_telemetry
 from gglib.logs import SilentSink
 from gglib.plugins import ENGINES, PROCESS_RUNNERS, adapter_names
 from gglib.services.memory_ledger import check_limits
@@ -30,10 +32,11 @@ _ORIGIN = re.compile(r"file (.*):(\d+)", re.DOTALL)
 _Name = tuple[str, str, str]
 
 
-async def check_settings(loaded: LoadedSettings) -> None:
+async def check_settings(loaded: LoadedSettings) -> tuple[str, ...]:
     """Return if a gateway could be started by these settings, as far as they decide.
 
-    Engines and runners are opened, in a data directory of their own; nothing is started.
+    Engines and runners are opened, in a data directory of their own; nothing is started. What
+    is returned is legal and most likely not meant, in words.
 
     Raises:
         ConfigurationError: it could not, or a model could not be served; says where.
@@ -43,6 +46,10 @@ async def check_settings(loaded: LoadedSettings) -> None:
         check_exposure(settings.gateway)
     except Forbidden as error:
         raise _at(loaded, "gateway.host", str(error)) from None
+    try:
+        check_telemetry(settings)
+    except ConfigurationError as error:
+        raise _at(loaded, "telemetry.otlp_endpoint", error.message) from None
     for key, name, kind in _names(settings):
         known = _known(settings, kind)
         if name not in known:
@@ -50,6 +57,26 @@ async def check_settings(loaded: LoadedSettings) -> None:
             raise _at(loaded, key, f"{key}: {told}")
     with tempfile.TemporaryDirectory(prefix="gglib-check-") as folder:
         await _check_adapters(loaded, Path(folder))
+    return await _doubts(loaded)
+
+
+async def _doubts(loaded: LoadedSettings) -> tuple[str, ...]:
+    settings = loaded.settings
+    if not names_models(settings):
+        return ()
+    models = {model.name: model for model in declared_models(settings)}
+    if settings.data_dir.is_dir():
+        try:
+            async with compose(settings, events=SilentSink()) as parts:
+                rows = await (await parts.catalog()).list()
+        except StorageError:
+            # Who needs the catalog will tell; without it, every name could be a model's.
+            return ()
+        models = {**{row.name: row for row in rows}, **models}
+    return tuple(
+        str(_at(loaded, dotted(doubt.path[:2]), str(doubt)))
+        for doubt in name_doubts(settings, models.values())
+    )
 
 
 async def _check_adapters(loaded: LoadedSettings, folder: Path) -> None:

@@ -65,6 +65,7 @@ PROBLEMS: dict[type[GglibError], Problem] = {
     errors.DatabaseCorrupt: Problem(500, "server_error", "database_corrupt"),
     errors.DatabaseTooNew: Problem(500, "server_error", "database_too_new"),
     errors.GatewayRunning: Problem(409, _INVALID, "gateway_running"),
+    errors.GatewayNotRunning: Problem(503, "server_error", "gateway_not_running"),
     errors.GatewayUnreachable: Problem(503, "server_error", "gateway_unreachable", retry=True),
     errors.AdapterError: Problem(500, "server_error", "adapter_error"),
 }

@@ -11,10 +11,11 @@ import anyio
 import attrs
 
 from gglib.bootstrap import Composition, declarations_of, policy_of
-from gglib.domain.events import ConfigReloaded, ConfigReloadFailed
+from gglib.domain.events import ConfigModelMissed, ConfigReloaded, ConfigReloadFailed
 from gglib.domain.model import Model
 from gglib.errors import ConfigurationError, Forbidden, GglibError, InvalidValue
 from gglib.gateway.listener import is_loopback
+from gglib.gateway.name_doubts import name_doubts
 from gglib.gateway.relay.body_rules import RuleBook
 from gglib.gateway.relay.limits import Limits
 from gglib.gateway.relay.shared import RelayShared
@@ -142,6 +143,20 @@ class Reloader:
             )
             return found
 
+    def tell_doubts(self, settings: Settings) -> tuple[str, ...]:
+        """Tell of names in ``settings`` that are no model's now; return that in words."""
+        doubts = name_doubts(settings, self._models.known.values())
+        for doubt in doubts:
+            self._parts.events.emit(
+                ConfigModelMissed(
+                    at=self._parts.clock.now(),
+                    key=doubt.key,
+                    model_name=doubt.name,
+                    reason=doubt.reason,
+                )
+            )
+        return tuple(map(str, doubts))
+
     async def try_reload(self) -> None:
         """Reload for somebody who hears of it by its events alone."""
         with suppress(Exception):
@@ -173,7 +188,11 @@ class Reloader:
         await self._pool.change(
             health_check_interval_s=pool.health_check_interval_s, limits=routing.budgets
         )
-        return attrs.evolve(found, at_next_start=(*found.at_next_start, *unopened))
+        return attrs.evolve(
+            found,
+            at_next_start=(*found.at_next_start, *unopened),
+            doubts=self.tell_doubts(asked),
+        )
 
     async def _plan(self, settings: Settings) -> _Plan:
         """Make everything that can fail to be made.

@@ -21,6 +21,7 @@ from gglib.gateway.doors import Doors
 from gglib.gateway.event_feed import EventFeed
 from gglib.gateway.listener import bind, url_of
 from gglib.gateway.meter import Loads, Meter
+from gglib.gateway.metrics import Metrics
 from gglib.gateway.presence import PresenceKeeper, hold_presence
 from gglib.gateway.relay.body_rules import RuleBook
 from gglib.gateway.relay.routes import RELAYED_ROUTES
@@ -33,6 +34,7 @@ from gglib.gateway.reload import (
     session_header_of,
 )
 from gglib.gateway.server import GatewayServer, log_error
+from gglib.gateway.telemetry.sending import Telemetry, open_telemetry
 from gglib.given import GivenAdapters
 from gglib.ports.clock import Clock
 from gglib.ports.event_sink import EventSink
@@ -76,20 +78,26 @@ async def open_gateway(
         Forbidden: the address is not loopback, and there is neither a key nor ``insecure``.
         GatewayRunning: the data directory has a gateway already.
         PortInUse: somebody listens on the port.
+        ConfigurationError: telemetry is asked for, and the extra for it is not there.
     """
     check_exposure(settings.gateway)
     loads = Loads()
     feed = EventFeed(events, loads)
-    async with compose(settings, events=feed, clock=clock, given=given) as parts:
+    async with (
+        compose(settings, events=feed, clock=clock, given=given) as parts,
+        open_telemetry(settings, events=feed, clock=parts.clock) as telemetry,
+    ):
         log = feed.emit if settings.gateway.access_log else None
-        meter = Meter(RELAYED_ROUTES, log=log, now=parts.clock.now, loads=loads)
+        meter = telemetry.meter(RELAYED_ROUTES, log=log, now=parts.clock.now, loads=loads)
         with hold_presence(settings.data_dir) as presence:
             processes = await parts.process_table()
             listener = bind(
                 settings.gateway.host, settings.gateway.port, holder=processes.holder_of_port
             )
             with contextlib.closing(listener):
-                async with _serve(parts, presence, listener, feed, meter, reread) as gateway:
+                async with _serve(
+                    parts, presence, listener, feed, meter, telemetry, reread
+                ) as gateway:
                     yield gateway
 
 
@@ -100,6 +108,7 @@ async def _serve(
     listener: socket.socket,
     feed: EventFeed,
     meter: Meter,
+    telemetry: Telemetry,
     reread: Callable[[], Settings] | None,
 ) -> AsyncIterator[Gateway]:
     settings = parts.settings.gateway
@@ -120,6 +129,7 @@ async def _serve(
             rule_book=RuleBook(parts.settings.inference),
             on_task_error=log_error,
             meter=meter,
+            turns=telemetry.turns,
         )
         logs = ServerLogs(await parts.registry(), await parts.runners())
         reloader = Reloader(
@@ -146,8 +156,10 @@ async def _serve(
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(models.watch, router.take_note)
             tasks.start_soon(pool.keep)
+            tasks.start_soon(telemetry.push_metrics, Metrics(meter, router, pool).collect)
             tasks.start_soon(reloader.watch)
             tasks.start_soon(server.serve_on, listener)
+            reloader.tell_doubts(parts.settings)
             presence.announce(address, version=__version__, started_at=parts.clock.now())
             parts.events.emit(GatewayStarted(at=parts.clock.now(), address=address))
             size = parts.settings.pool

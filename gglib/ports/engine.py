@@ -24,6 +24,8 @@ class EngineCapabilities:
     metrics: bool = False
     context_size: bool = False
     """Takes the context's size in tokens of any configuration; if none, it is the model's own."""
+    prompt_cache: bool = False
+    """Keeps earlier prompts in the machine's memory, and takes a bound (``cache_ram_mib``)."""
     answers_while_busy: bool = False
     """Answers ``health_path`` in time whatever it works on: if not, it is taken to hang."""
 

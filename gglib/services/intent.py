@@ -9,12 +9,20 @@ from typing import Any
 import attrs
 
 from gglib.domain.config import ServerConfig
+from gglib.domain.memory import prompt_cache_mib
 from gglib.domain.model import SERVER_DEFAULT_FIELDS, Capability, Model
 from gglib.errors import EngineNotFound, InvalidValue
 from gglib.ports.context import EngineSet
 from gglib.ports.engine import Engine
 
-__all__ = ["DEFAULT_ENGINES", "choose_engine", "config_for", "implied_settings", "is_served_alike"]
+__all__ = [
+    "DEFAULT_ENGINES",
+    "bounded_prompt_cache",
+    "choose_engine",
+    "config_for",
+    "implied_settings",
+    "is_served_alike",
+]
 
 #: Tried in this order when nobody says which.
 DEFAULT_ENGINES = ("llama-server", "embedded")
@@ -25,6 +33,9 @@ _WAYS = (
     "name it by GGLIB_LLAMA_SERVER, or by path in [engines.llama-server]",
     "serve the model with a command of yours: [engines.NAME] command = [...]",
 )
+
+#: llama-server's own way to be told. Source: llama-server --help, build 11434.
+_CACHE_RAM_VARIABLE = "LLAMA_ARG_CACHE_RAM"
 
 _TEXT = frozenset({Capability.CHAT, Capability.COMPLETION})
 
@@ -82,6 +93,16 @@ def config_for(model: Model, overrides: Mapping[str, Any], engine: str) -> Serve
         engine=engine,
     )
     return attrs.evolve(config, **chosen)
+
+
+def bounded_prompt_cache(model: Model, config: ServerConfig) -> ServerConfig:
+    """Return ``config`` with a bound for earlier prompts, unless it says one in some way.
+
+    Without one llama.cpp keeps up to 8 GiB of them, in each server.
+    """
+    if config.cache_ram_mib is not None or _CACHE_RAM_VARIABLE in config.environment:
+        return config
+    return attrs.evolve(config, cache_ram_mib=prompt_cache_mib(model, config))
 
 
 def is_served_alike(one: Model, other: Model) -> bool:

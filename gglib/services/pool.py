@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
 
 import anyio
 
-from gglib.domain.events import CallbackFailed, ServerEvicted, ServerUnhealthy, WarmUpFailed
+from gglib.domain.events import ServerEvicted, ServerUnhealthy, WarmUpFailed
 from gglib.errors import GglibError, NotRunning, ShuttingDown
 from gglib.ports.clock import Clock
 from gglib.ports.event_sink import EventSink
+from gglib.services.eviction_callbacks import EvictionCallback, EvictionCallbacks
 from gglib.services.memory_ledger import MemoryLedger
 from gglib.services.models import ModelService
 from gglib.services.routing.planners import Planner
@@ -31,10 +31,6 @@ STRIKES = 3
 _LOOK_INTERVAL_S = 10.0
 #: How long one health check may take that has no limit of its own.
 _CHECK_TIMEOUT_S = 10.0
-
-#: Is told the model, the device that had most of it, and why: ``swap``, ``unload``, ``drain``,
-#: ``changed``, ``expired``, ``unhealthy``, ``shutdown`` or ``died``.
-EvictionCallback = Callable[[str, str, str], Any]
 
 
 class Pool:
@@ -60,7 +56,7 @@ class Pool:
         """The times between two rounds that run now."""
         self._strikes: dict[str, int] = {}
         """Failed checks in a row, by server id."""
-        self._callbacks: list[EvictionCallback] = []
+        self._callbacks = EvictionCallbacks(clock=clock, events=events)
         router.on_evicted(self._evicted)
 
     @property
@@ -85,9 +81,10 @@ class Pool:
     def on_evicted(self, callback: EvictionCallback) -> None:
         """Have ``callback(model, device, reason)`` called when a server that was ready is gone.
 
-        By then it is stopped. What it raises becomes an event, and harms nobody.
+        By then it is stopped. What it returns is awaited, if it can be, for half a minute at
+        most. What it raises becomes an event, and harms nobody.
         """
-        self._callbacks.append(callback)
+        self._callbacks.add(callback)
 
     async def warm_up(self, names: Iterable[str], models: ModelService, *, count: int) -> None:
         """Load the models of these names, one after the other; without any, the most used.
@@ -254,25 +251,15 @@ class Pool:
             return None
         return [view.server for view in self._router.residents() if view.server is not None]
 
-    def _evicted(self, eviction: Eviction) -> None:
-        now = self._clock.now()
+    async def _evicted(self, eviction: Eviction) -> None:
+        name = eviction.model.name
         self._events.emit(
             ServerEvicted(
-                at=now,
+                at=self._clock.now(),
                 server_id=eviction.server_id,
-                model_name=eviction.model.name,
+                model_name=name,
                 device=eviction.device,
                 reason=eviction.reason,
             )
         )
-        for callback in self._callbacks:
-            try:
-                callback(eviction.model.name, eviction.device, eviction.reason)
-            except Exception as error:
-                self._events.emit(
-                    CallbackFailed(
-                        at=now,
-                        callback=getattr(callback, "__qualname__", repr(callback)),
-                        reason=f"{type(error).__name__}: {error}",
-                    )
-                )
+        await self._callbacks.tell(name, eviction.device, eviction.reason)

@@ -22,7 +22,7 @@ from gglib.ports.event_sink import EventSink
 from gglib.ports.process_runner import ProcessRunner
 from gglib.ports.server_client import ServerClient
 from gglib.ports.server_registry import ServerRegistry
-from gglib.services.intent import choose_engine, config_for
+from gglib.services.intent import bounded_prompt_cache, choose_engine, config_for
 from gglib.services.server_questions import ServerQuestions
 from gglib.services.server_reports import ServerReports
 from gglib.services.starting import PortLost, Started, Starter, Wish
@@ -154,6 +154,8 @@ class ServingService:
         if context_size is not None and reduced:
             config = attrs.evolve(config, context_size=context_size)
             self._reports.context_reduced(model, context_size)
+        if chosen.capabilities.prompt_cache:
+            config = bounded_prompt_cache(model, config)
         runner_name = model.defaults.runner or self._default_runner
         runner = self._runners[runner_name]
         for path in model.paths:
@@ -180,6 +182,9 @@ class ServingService:
         if wish.context_size is None:
             # What there was room for then.
             wish = attrs.evolve(wish, context_size=record.config.context_size)
+        if wish.cache_ram_mib is None:
+            # What was chosen for that.
+            wish = attrs.evolve(wish, cache_ram_mib=record.config.cache_ram_mib)
         if not by_hand and wish != record.config:
             await self.stop_record(record)
             return None

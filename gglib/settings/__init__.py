@@ -5,6 +5,7 @@ it was read and what would be right.
 """
 
 from gglib.settings.load import find_data_dir, find_settings_file, load_settings
+from gglib.settings.telemetry import TelemetrySettings
 from gglib.settings.values import (
     DeclaredModel,
     GatewaySettings,
@@ -23,6 +24,7 @@ __all__ = [
     "RoutingSettings",
     "ServingSettings",
     "Settings",
+    "TelemetrySettings",
     "find_data_dir",
     "find_settings_file",
     "load_settings",

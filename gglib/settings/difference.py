@@ -15,6 +15,7 @@ __all__ = ["Difference", "difference", "while_running"]
 _LIVE_SECTIONS = ("gateway", "routing", "pool", "inference")
 #: What a gateway has bound, opened or done when it runs: it has that until it ends.
 _FIXED = frozenset({"gateway.host", "gateway.port", "gateway.orphans", "pool.warmup"})
+_FIXED_SECTIONS = ("serving", "telemetry")
 _FIXED_TABLES = ("engines", "runners", "sources")
 
 
@@ -25,6 +26,8 @@ class Difference:
     now: tuple[str, ...] = ()
     """What a running gateway takes up. A model that came or went is one key, ``models.NAME``."""
     at_next_start: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
+    """What is legal and most likely not meant, in words."""
 
     def __bool__(self) -> bool:
         return bool(self.now or self.at_next_start)
@@ -44,7 +47,8 @@ def while_running(old: Settings, new: Settings) -> Settings:
 
     That is ``new``, but for what takes effect at the next start.
     """
-    kept = {section: getattr(old, section) for section in ("data_dir", "serving", *_FIXED_TABLES)}
+    fixed_parts = ("data_dir", *_FIXED_SECTIONS, *_FIXED_TABLES)
+    kept = {part: getattr(old, part) for part in fixed_parts}
     for section in _LIVE_SECTIONS:
         values = getattr(old, section)
         fixed = {
@@ -64,7 +68,7 @@ def _is_fixed(key: str) -> bool:
 def _section_keys(old: Settings, new: Settings) -> Iterator[str]:
     if old.data_dir != new.data_dir:
         yield "data_dir"
-    for section in ("serving", *_LIVE_SECTIONS):
+    for section in (*_FIXED_SECTIONS, *_LIVE_SECTIONS):
         before, after = getattr(old, section), getattr(new, section)
         for field in attrs.fields(type(before)):
             if getattr(before, field.name) != getattr(after, field.name):

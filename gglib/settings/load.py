@@ -13,6 +13,7 @@ import attrs
 from gglib.domain.inference import InferenceConfig
 from gglib.errors import ConfigurationError, InvalidValue
 from gglib.settings.file import SettingsFile, unknown_key
+from gglib.settings.telemetry import ENDPOINT_VARIABLE, TelemetrySettings, standard_endpoint
 from gglib.settings.values import (
     GatewaySettings,
     LoadedSettings,
@@ -32,6 +33,7 @@ _PLAIN = {
     "serving": ServingSettings,
     "routing": RoutingSettings,
     "pool": PoolSettings,
+    "telemetry": TelemetrySettings,
     "inference": InferenceConfig,
 }
 _SECTIONS = (*_PLAIN, "models", *_ADAPTERS)
@@ -80,6 +82,7 @@ def load_settings(*, flags: Mapping[str, Any], environ: Mapping[str, str]) -> Lo
         serving=layers.section("serving", ServingSettings),
         routing=layers.section("routing", RoutingSettings),
         pool=layers.section("pool", PoolSettings),
+        telemetry=layers.section("telemetry", TelemetrySettings),
         inference=layers.section("inference", InferenceConfig),
     )
     _check_planner(settings, layers)
@@ -159,7 +162,8 @@ class _Layers:
         failures: dict[str, Callable[[str], ConfigurationError]] = {}
         for name in fields:
             self.sources[f"{section}.{name}"] = "default"
-        for layer in (self._in_file, self._in_environment, self._in_flags):
+        layers = (self._in_file, self._in_common_environment, self._in_environment, self._in_flags)
+        for layer in layers:
             for name, value, source, failure in layer(section, fields):
                 values[name] = value
                 self.sources[f"{section}.{name}"] = source
@@ -186,6 +190,12 @@ class _Layers:
             if name not in fields:
                 file.fail(path, f"[{section}] {unknown_key(name, fields)}")
             yield name, value, file.origin(path), _at(str(file.path), file.line(path))
+
+    def _in_common_environment(self, section: str, fields: Mapping[str, Any]) -> Iterator[_Said]:
+        """Yield what is said to every program on the machine, and holds for us too."""
+        if "otlp_endpoint" in fields and (named := standard_endpoint(self.environ)) is not None:
+            source = f"environment {ENDPOINT_VARIABLE}"
+            yield "otlp_endpoint", named, source, _at(ENDPOINT_VARIABLE, None)
 
     def _in_environment(self, section: str, fields: Mapping[str, Any]) -> Iterator[_Said]:
         prefix = f"GGLIB_{section.upper()}_"

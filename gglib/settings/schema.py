@@ -14,6 +14,7 @@ from gglib.domain.inference import InferenceConfig
 from gglib.domain.model import SERVER_DEFAULT_FIELDS, Model, ModelDefaults
 from gglib.domain.validation import schema_of
 from gglib.settings.models import MODEL_DEFAULT_KEYS
+from gglib.settings.telemetry import TelemetrySettings
 from gglib.settings.values import (
     GatewaySettings,
     PoolSettings,
@@ -64,6 +65,7 @@ def settings_schema() -> _Schema:
             "serving": _section(ServingSettings),
             "routing": routing,
             "pool": _section(PoolSettings),
+            "telemetry": _section(TelemetrySettings),
             "inference": _section(InferenceConfig),
             "engines": _adapters("An engine: a command, or settings of an installed one."),
             "models": {**_named(_model()), "propertyNames": _MODEL_NAME},

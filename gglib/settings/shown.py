@@ -43,7 +43,7 @@ def shown_settings(loaded: LoadedSettings) -> Iterator[ShownSetting]:
     yield ShownSetting("data_dir", str(settings.data_dir), sources["data_dir"])
     file = None if settings.config_file is None else str(settings.config_file)
     yield ShownSetting("config_file", file, sources["config_file"])
-    for section in ("gateway", "serving", "routing", "pool"):
+    for section in ("gateway", "serving", "routing", "pool", "telemetry"):
         for field in attrs.fields(type(getattr(settings, section))):
             key = f"{section}.{field.name}"
             value = getattr(getattr(settings, section), field.name)

@@ -23,6 +23,7 @@ from gglib.domain.validation import (
     texts,
 )
 from gglib.errors import InvalidValue
+from gglib.settings.telemetry import TelemetrySettings
 
 __all__ = [
     "DeclaredModel",
@@ -200,6 +201,10 @@ class PoolSettings:
     warmup: tuple[str, ...] = attrs.field(default=(), converter=_tuple, validator=texts())
     """Models that the gateway loads at its start; none: the ``min_size`` most used."""
 
+    def __attrs_post_init__(self) -> None:
+        if self.min_size > self.max_size:
+            raise InvalidValue("min_size", self.min_size, f"at most max_size, {self.max_size}")
+
 
 @attrs.frozen(kw_only=True)
 class DeclaredModel:
@@ -246,6 +251,7 @@ class Settings:
     serving: ServingSettings = attrs.field(factory=ServingSettings)
     routing: RoutingSettings = attrs.field(factory=RoutingSettings)
     pool: PoolSettings = attrs.field(factory=PoolSettings)
+    telemetry: TelemetrySettings = attrs.field(factory=TelemetrySettings)
     inference: InferenceConfig = attrs.field(factory=InferenceConfig)
     """What requests for text say that say nothing else, whatever their model."""
     runners: Mapping[str, Mapping[str, Any]] = attrs.field(factory=_empty, hash=False)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import logging
 import sys
 import time
 from pathlib import Path
@@ -76,6 +77,8 @@ class MemoryTransport(asyncio.Transport):
 
 async def connected(shared: RelayShared, router: Router) -> tuple[Any, UpstreamConnection]:
     """Return a client's connection, and an idle one to the engine behind it."""
+    # It warns of an application that is no ASGI one; none is ever asked here.
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     config = Config(app=lambda: None, log_config=None)
     config.load()
     client = GatewayProtocol(config, ServerState(), {}, shared=shared)

@@ -31,6 +31,7 @@ from gglib.settings import (
     PoolSettings,
     RoutingSettings,
     ServingSettings,
+    TelemetrySettings,
     load_settings,
 )
 from gglib.settings.schema import settings_schema
@@ -129,6 +130,7 @@ def test_settings_page_has_every_key_with_its_default() -> None:
         ServingSettings,
         RoutingSettings,
         PoolSettings,
+        TelemetrySettings,
         LocalRunnerSettings,
         MockRunnerSettings,
     ):

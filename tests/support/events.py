@@ -34,6 +34,7 @@ _SAMPLES: dict[str, Any] = {
     "device": "cpu",
     "full_context_size": 32768,
     "group": "gglib.engines",
+    "key": "pool.warmup",
     "load_s": 2.25,
     "model_id": 7,
     "model_name": "qwen",

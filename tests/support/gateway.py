@@ -24,9 +24,12 @@ from gglib.domain.state import ServerState
 from gglib.errors import GglibError
 from gglib.gateway.doors import Doors
 from gglib.gateway.event_feed import EventFeed
+from gglib.gateway.meter import Meter
 from gglib.gateway.relay.body_rules import RuleBook
 from gglib.gateway.relay.limits import Limits
+from gglib.gateway.relay.routes import RELAYED_ROUTES
 from gglib.gateway.relay.shared import RelayShared
+from gglib.gateway.relay.turn_kinds import TurnKinds
 from gglib.gateway.server import GatewayServer
 from gglib.ports.context import RunnerSet
 from gglib.ports.model_catalog import ModelCatalog
@@ -202,6 +205,8 @@ async def open_socket_gateway(
     loading_state: bool = False,
     allowed_origins: tuple[str, ...] = (),
     rule_book: RuleBook | None = None,
+    turns: TurnKinds | None = None,
+    meter: type[Meter] = Meter,
 ) -> AsyncIterator[SocketGateway]:
     """Serve models m, n and one (one request at a time, on each of so many servers) for the block.
 
@@ -240,6 +245,8 @@ async def open_socket_gateway(
                 rule_book=rule_book or RuleBook(),
                 limits=limits or Limits(),
                 session_header=session_header,
+                turns=turns or TurnKinds(),
+                meter=meter(RELAYED_ROUTES),
                 on_task_error=bugs.append,
             )
             feed = EventFeed()

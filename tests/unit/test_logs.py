@@ -18,11 +18,13 @@ from support.gateway import model, running_server
 from gglib.domain.events import (
     AdapterFailed,
     CallbackFailed,
+    ConfigModelMissed,
     ConfigReloadFailed,
     Event,
     OrphanLeft,
     ServerFailed,
     ServerUnhealthy,
+    TelemetryFailed,
     WarmUpFailed,
 )
 from gglib.gateway.doors import Doors
@@ -36,10 +38,12 @@ from gglib.settings import GatewaySettings, LoadedSettings, Settings
 WARNINGS = (
     AdapterFailed,
     CallbackFailed,
+    ConfigModelMissed,
     ConfigReloadFailed,
     OrphanLeft,
     ServerFailed,
     ServerUnhealthy,
+    TelemetryFailed,
     WarmUpFailed,
 )
 SECRET = "sk-nobody-may-see"

@@ -413,8 +413,18 @@ BROKEN = {
         "routing.budgets has no effect with planner = 'count'; it is for planner = 'memory'",
     ),
     "pool that keeps less than nobody": ("[pool]\nmin_size = -1", 2, "pool.min_size is -1"),
+    "pool that keeps more than it has": (
+        "[pool]\nmax_size = 2\nmin_size = 3",
+        3,
+        "pool.min_size is 3; expected at most max_size, 2",
+    ),
     "warmup as a text": ("[pool]\nwarmup = 'a'", 2, "expected a list of texts"),
     "groups that nobody heeds": ("[routing.groups.g]\nmembers = ['a']", 1, "has no effect with"),
+    "planner of groups without one": (
+        "\n[routing]\nplanner = 'groups'",
+        2,
+        "routing.groups is {}; expected [routing.groups.NAME]; planner = 'exclusive' has one",
+    ),
     "groups that are no tables": ("[routing]\nplanner='groups'\ngroups = 1", 3, "groups is 1"),
     "group without members": (
         "[routing]\nplanner = 'groups'\n[routing.groups.g]\nswap = true",
@@ -432,6 +442,7 @@ BROKEN = {
         "routing.groups is 'x'; expected members of one group only; it is in 'a' too",
     ),
     "matrix without sets": ("[routing]\nplanner = 'matrix'", 1, "matrix.sets is None"),
+    "matrix of no set": ("[routing]\nplanner='matrix'\nmatrix.sets=[]", 3, "matrix.sets is []"),
     "matrix with a wrong cost": (
         "[routing]\nplanner='matrix'\nmatrix.sets=[['a']]\nmatrix.costs.a='x'",
         3,
@@ -453,6 +464,19 @@ BROKEN = {
     "no header": ("[gateway]\nsession_header = 'x session'", 2, "session_header is 'x session'"),
     "header of no text": ("[gateway]\nsession_header = 1", 2, "session_header is 1"),
     "no time": ("[gateway]\nsilence_timeout_s = false", 2, "silence_timeout_s is False"),
+    "collector without a scheme": (
+        "[telemetry]\notlp_endpoint = 'localhost:4318'",
+        2,
+        "telemetry.otlp_endpoint is 'localhost:4318'; expected an http:// or https:// URL",
+    ),
+    "collector with a path for a query": ("telemetry.otlp_endpoint = 'http://c?a=b'", 1, "c?a=b"),
+    "collector on no port": ("telemetry.otlp_endpoint = 'http://c:99999'", 1, "c:99999"),
+    "collector as a number": ("telemetry.otlp_endpoint = 1", 1, "otlp_endpoint is 1"),
+    "collector with a password": (
+        "telemetry.otlp_endpoint = 'http://me:secret@c'",
+        1,
+        "telemetry.otlp_endpoint is '…@…'",
+    ),
     "section that is no table": ("gateway = 1", 1, "gateway is 1; expected a table, [gateway]"),
     "engine that is no table": ("[engines]\nx = 'y'", 2, "engines.x is 'y'; expected a table"),
     "unknown serving key": ("[serving]\nrunnr = 'x'", 2, "did you mean 'runner'?"),

@@ -58,6 +58,7 @@ class EmbeddedEngine(Engine):
             embeddings=True,
             metrics=True,
             context_size=True,
+            prompt_cache=True,
             answers_while_busy=True,
         )
 

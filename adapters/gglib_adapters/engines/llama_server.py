@@ -67,6 +67,7 @@ class LlamaServerEngine(Engine):
                 embeddings=True,
                 metrics=True,
                 context_size=True,
+                prompt_cache=True,
                 answers_while_busy=True,
             )
         return EngineCapabilities(

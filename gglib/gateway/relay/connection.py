@@ -73,6 +73,7 @@ class GatewayProtocol(OrderedConnection):
         self._known: HeadBytes | None = None
         """The latest request's head, when that was relayed and whole in one read."""
         self._known_target = b""
+        self._relay_turn = shared.turns.relay
         self._tunnel: TunnelTurn | None = None
         """The connection's last turn, once it has left HTTP behind."""
 
@@ -196,12 +197,12 @@ class GatewayProtocol(OrderedConnection):
             protocol = head.value_of(b"upgrade") if self.parser.should_upgrade() else None
             turn: PassThroughTurn
             if protocol is not None and method == b"GET":
-                self._tunnel = TunnelTurn(
+                self._tunnel = self.shared.turns.tunnel(
                     self, method, name, target, head, protocol.encode("latin-1")
                 )
                 turn = self._tunnel
             else:
-                turn = PassThroughTurn(self, method, name, target, head, keep_alive)
+                turn = self.shared.turns.pass_through(self, method, name, target, head, keep_alive)
             turn.http_1_0 = not http_1_1
             self._add_turn(turn)
         else:
@@ -218,7 +219,7 @@ class GatewayProtocol(OrderedConnection):
     def _relay(self, target: bytes, head: RequestHead, http_1_1: bool, keep_alive: bool) -> None:
         if not self._fits(head):
             return
-        turn = RelayTurn(self, target, head, keep_alive)
+        turn = self._relay_turn(self, target, head, keep_alive)
         if not http_1_1:
             turn.http_1_0 = True
         self._relayed = target if keep_alive else None
@@ -232,7 +233,7 @@ class GatewayProtocol(OrderedConnection):
         """Relay a request that differs from the latest one in its body alone."""
         assert self._head is not None
         self._moved = True
-        turn = RelayTurn(self, self._known_target, self._head, True)
+        turn = self._relay_turn(self, self._known_target, self._head, True)
         turn.take_whole(body)
         if self._active is None and not self._queue:
             self._latest = self._active = turn

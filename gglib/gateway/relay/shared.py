@@ -14,6 +14,7 @@ from gglib.gateway.meter import Meter
 from gglib.gateway.relay.body_rules import RuleBook
 from gglib.gateway.relay.limits import Limits
 from gglib.gateway.relay.routes import RELAYED_ROUTES
+from gglib.gateway.relay.turn_kinds import TurnKinds
 from gglib.gateway.relay.upstream import UpstreamPools
 from gglib.services.models import ModelService
 from gglib.services.routing.router import Router
@@ -54,6 +55,7 @@ class RelayShared:
     rule_book: RuleBook = attrs.field(factory=RuleBook)
     meter: Meter = attrs.field(factory=lambda: Meter(RELAYED_ROUTES))
     pools: UpstreamPools = attrs.field(factory=UpstreamPools)
+    turns: TurnKinds = attrs.field(factory=TurnKinds)
     request_ids: RequestIds = attrs.field(factory=RequestIds)
     on_task_error: Callable[[BaseException], None]
     tasks: set[asyncio.Task[None]] = attrs.field(factory=set)

@@ -62,6 +62,9 @@ def planner_for(planning: Planning, size: Size, budgets: Mapping[str, int]) -> P
         case "count":
             return CountPlanner(size.max_size)
         case "groups":
+            if not planning.groups:
+                expected = "[routing.groups.NAME]; planner = 'exclusive' has one model at a time"
+                raise InvalidValue("groups", {}, expected)
             planner = GroupsPlanner(_group(name, each) for name, each in planning.groups.items())
         case "matrix":
             planner = _matrix(planning.matrix)
@@ -88,7 +91,7 @@ def _group(name: str, table: Any) -> Group:
 def _matrix(table: Mapping[str, Any]) -> MatrixPlanner:
     _check_keys("matrix", table, _MATRIX_KEYS)
     sets, costs = table.get("sets"), table.get("costs", {})
-    if not isinstance(sets, list):
+    if not isinstance(sets, list) or not sets:
         raise InvalidValue("matrix.sets", sets, "a list of lists of models")
     if not isinstance(costs, dict):
         raise InvalidValue("matrix.costs", costs, "a table of numbers")

@@ -106,7 +106,7 @@ class Router:
         self._alarm = anyio.CancelScope()
         self._stale: set[int] = set()
         """Models whose terms are to be made anew when they are next needed."""
-        self._evicted_callbacks: list[Callable[[Eviction], None]] = []
+        self._evicted_callbacks: list[Callable[[Eviction], Awaitable[None]]] = []
         self._positions = Positions(self._scheduler, clock)
 
     # Leases
@@ -405,10 +405,11 @@ class Router:
         """
         self._slots.on_server_gone(callback)
 
-    def on_evicted(self, callback: Callable[[Eviction], None]) -> None:
-        """Have ``callback(eviction)`` called when a server that was ready is gone.
+    def on_evicted(self, callback: Callable[[Eviction], Awaitable[None]]) -> None:
+        """Have ``callback(eviction)`` awaited when a server that was ready is gone.
 
-        By then it is stopped and its memory is free. It must not raise.
+        By then it is stopped and its memory is free. It must not raise. Nobody waits for it but
+        the end of the router.
         """
         self._evicted_callbacks.append(callback)
 
@@ -590,7 +591,7 @@ class Router:
         self._stale.add(slot.model.id)
         self._carry_out(actions)
 
-    def _server_forgotten(self, slot: Slot, server: RunningServer) -> None:
+    async def _server_forgotten(self, slot: Slot, server: RunningServer) -> None:
         """Tell that a server that was ready is gone: what it took is known now."""
         self._stale.add(server.model.id)
         eviction = Eviction(
@@ -600,7 +601,7 @@ class Router:
             server_id=server.server_id,
         )
         for callback in self._evicted_callbacks:
-            callback(eviction)
+            await callback(eviction)
 
 
 @asynccontextmanager

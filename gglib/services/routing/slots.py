@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 
@@ -54,7 +54,7 @@ class Slots:
         ledger: MemoryLedger | None,
         on_ready: Callable[[Slot], None],
         on_end: Callable[[Slot, GglibError | None], None],
-        on_forgotten: Callable[[Slot, RunningServer], None],
+        on_forgotten: Callable[[Slot, RunningServer], Awaitable[None]],
     ) -> None:
         """``on_ready``: its server answers. ``on_end``: it is gone, or its start failed, and why.
 
@@ -166,7 +166,7 @@ class Slots:
             with anyio.CancelScope(shield=True), suppress(Exception):
                 # Where it cannot be written, or by a stranger's catalog, estimates know less.
                 await self._ledger.remember(server, slot.requests)
-        self._on_forgotten(slot, server)
+        await self._on_forgotten(slot, server)
 
     def note_end(self, slot: Slot, error: GglibError | None = None) -> None:
         """Tell that one is gone: once, even if that was seen before its own task has."""

@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 from support.commands import Home, Served, gglib, stub_config
 
+from gglib.services.demo.tiny_gguf import tiny_gguf
+
 FILE = """\
 [gateway]
 queue_limit = 7
@@ -76,6 +78,7 @@ def test_check_accepts_what_serve_would(home: Home) -> None:
     assert home.json("config", "check") == {
         "path": str(home.path / "gglib.toml"),
         "models": ["a"],
+        "doubts": [],
     }
     assert sorted(home.path.iterdir()) == before
 
@@ -113,6 +116,59 @@ def test_check_names_what_serve_would_refuse(home: Home, text: str, line: int, r
     assert done.stderr.count("\n") == 1
 
 
+DOUBTFUL = """\
+[routing]
+planner = "groups"
+
+[routing.groups.g]
+members = ["a", "added", "b"]
+
+[pool]
+warmup = ["aa"]
+"""
+
+
+def test_check_doubts_names_that_nobody_has(home: Home) -> None:
+    """On standard error, with their lines: those of the catalog are known, too. All is well."""
+    home.configure(stub_config("a", extra=DOUBTFUL), "a")
+    (home.path.parent / "x.gguf").write_bytes(tiny_gguf())
+    home.json("model", "add", str(home.path.parent / "x.gguf"), "--name", "added")
+    done = home.run("config", "check")
+    path = home.path / "gglib.toml"
+    assert (done.returncode, done.stdout) == (0, f"{path} is right: it declares 1 model\n")
+    first, second = done.stderr.splitlines()
+    assert first == (
+        f"gglib: warning: {path}:4: routing.groups.g.members names 'b': "
+        "there is no such model, and it means nothing until there is"
+    )
+    assert second == (
+        f"gglib: warning: {path}:8: pool.warmup names 'aa': "
+        "there is no such model; did you mean 'a'?"
+    )
+    assert [
+        each.partition("gglib.toml:")[2][0] for each in home.json("config", "check")["doubts"]
+    ] == [
+        "4",
+        "8",
+    ]
+
+
+def test_serve_and_reload_doubt_names_that_nobody_has(home: Home) -> None:
+    """As events, and to whoever asks for the reload; until there is such a model."""
+    home.configure(stub_config("a", extra=DOUBTFUL), "a")
+    with home.serve() as served:
+        missed = logged(home, served, "config.model_missed")
+        assert (missed["level"], missed["key"]) == ("warning", "routing.groups.g.members")
+        assert missed["model_name"] in {"added", "b"}
+        home.configure(stub_config("a", "b", "added", extra=DOUBTFUL), "a", "b", "added")
+        done = home.run("config", "reload")
+        assert done.returncode == 0
+        assert "changed models.b" in done.stdout
+        assert done.stderr.startswith("gglib: warning: pool.warmup names 'aa'")
+        assert done.stderr.count("\n") == 1
+        assert len(home.json("config", "reload")["doubts"]) == 1
+
+
 def test_path_is_told_whether_the_file_is_right_or_not(home: Home) -> None:
     """And whether it is there."""
     path = home.path / "gglib.toml"
@@ -132,7 +188,7 @@ def test_schema_is_printed(home: Home) -> None:
 def test_reload_without_a_gateway_says_how_to_get_one(home: Home) -> None:
     """It is an error: nothing was reloaded."""
     done = home.run("config", "reload")
-    assert done.returncode == 1
+    assert done.returncode == 3
     assert "`gglib serve` starts one" in done.stderr
 
 
@@ -158,6 +214,7 @@ def test_reload_prints_what_changed(home: Home) -> None:
         assert home.json("config", "reload") == {
             "changed": ["gateway.queue_limit"],
             "at_next_start": ["gateway.orphans"],
+            "doubts": [],
         }
 
 

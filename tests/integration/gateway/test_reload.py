@@ -231,7 +231,7 @@ async def test_broken_file_changes_nothing(
         assert event.reason == error["message"]
         assert gateway.of_kind(ConfigReloaded) == []
         home.configure(config("a", "b"))
-        assert (await reload(gateway)) == {"changed": [], "at_next_start": []}
+        assert (await reload(gateway)) == {"changed": [], "at_next_start": [], "doubts": []}
 
 
 async def test_settings_file_that_is_gone_changes_nothing(home: Home) -> None:
@@ -255,9 +255,10 @@ async def test_what_is_bound_or_opened_is_told_to_wait_for_the_next_start(home: 
         assert told == {
             "changed": ["gateway.queue_limit"],
             "at_next_start": ["gateway.host", "engines.stub", "runners.local"],
+            "doubts": [],
         }
         again = await reload(gateway)
-        assert again == {"changed": [], "at_next_start": told["at_next_start"]}
+        assert again == {"changed": [], "at_next_start": told["at_next_start"], "doubts": []}
 
 
 async def test_key_that_was_taken_back_opens_no_door_of_a_kept_connection(home: Home) -> None:

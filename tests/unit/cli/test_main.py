@@ -19,7 +19,7 @@ from gglib.errors import GglibError, ModelNotFound, PortInUse
 #: By name, so that a new error is given its status on purpose.
 STATUSES = {
     USAGE: "AmbiguousModel ConfigurationError InvalidRequest InvalidValue",
-    NOT_FOUND: "EngineNotFound ModelFileMissing ModelNotFound NotRunning",
+    NOT_FOUND: "EngineNotFound GatewayNotRunning ModelFileMissing ModelNotFound NotRunning",
     REFUSED: (
         "AdmissionError DatabaseTooNew DoesNotFit Forbidden GatewayRunning ModelExists NoRoom "
         "QueueFull QueueTimeout RateLimited ShuttingDown Unauthorized Unloaded"

@@ -68,51 +68,56 @@ def fit(devices: DeviceSurvey, **values: Any) -> MemoryFit:
         (
             survey(7.6),
             {"context_size": 8192},
-            "5.8 GiB of 7.6 free, 33/33 layers, ctx 8192",
+            "6.1 GiB of 7.6 free, 33/33 layers, ctx 8192",
         ),
         (
             survey(30, 24),
             {"context_size": 8192},
-            "5.9 GiB of 24.0 free on cuda0, 0.4 GiB of 30.0 free on cpu, "
+            "5.9 GiB of 24.0 free on cuda0, 0.6 GiB of 30.0 free on cpu, "
             "33/33 layers on GPU, ctx 8192",
         ),
         (
             survey(30, 4),
             {"context_size": 8192},
-            "3.9 GiB of 4.0 free on cuda0, 2.5 GiB of 30.0 free on cpu, "
+            "3.9 GiB of 4.0 free on cuda0, 2.7 GiB of 30.0 free on cpu, "
             "20/33 layers on GPU, ctx 8192",
         ),
         (
             survey(7.6),
             {},
+            "7.5 GiB of 7.6 free, 33/33 layers, ctx 17408 of 131072",
+        ),
+        (
+            survey(7.6),
+            {"cache_ram_mib": 0},
             "7.6 GiB of 7.6 free, 33/33 layers, ctx 22528 of 131072",
         ),
         (
             survey(7.6),
             {"context_size": 131072},
-            "does not fit: 20.9 GiB of 7.6 free, 33/33 layers, ctx 131072; ctx 22784 would",
+            "does not fit: 21.9 GiB of 7.6 free, 33/33 layers, ctx 131072; ctx 18176 would",
         ),
         (
             survey(30, 8),
             {},
-            "7.9 GiB of 8.0 free on cuda0, 0.4 GiB of 30.0 free on cpu, "
+            "7.9 GiB of 8.0 free on cuda0, 1.2 GiB of 30.0 free on cpu, "
             "33/33 layers on GPU, ctx 24576 of 131072",
         ),
         (
             survey(30, 4),
             {},
-            "3.7 GiB of 4.0 free on cuda0, 18.0 GiB of 30.0 free on cpu, "
+            "3.7 GiB of 4.0 free on cuda0, 19.0 GiB of 30.0 free on cpu, "
             "5/33 layers on GPU, ctx 131072",
         ),
         (
             survey(4),
             {},
-            "does not fit: 5.3 GiB of 4.0 free, 33/33 layers, ctx 4096 of 131072",
+            "does not fit: 5.4 GiB of 4.0 free, 33/33 layers, ctx 4096 of 131072",
         ),
         (
             survey(1),
             {"context_size": 8192},
-            "does not fit: 5.8 GiB of 1.0 free, 33/33 layers, ctx 8192",
+            "does not fit: 6.1 GiB of 1.0 free, 33/33 layers, ctx 8192",
         ),
     ],
 )

@@ -221,13 +221,16 @@ async def test_a_damaged_cache_is_made_again(tmp_path: Path, content: str) -> No
 async def test_capabilities_follow_the_binary(tmp_path: Path) -> None:
     """What a binary has no flag for, its servers cannot do."""
     reduced = (FOLDER / "help-new.txt").read_text().replace("--metrics ", "--other   ")
+    reduced = reduced.replace("--cache-ram ", "--other-ram ")
     (tmp_path / "reduced.txt").write_text(reduced)
     binary = llama_server(tmp_path / "llama-server", help_text=str(tmp_path / "reduced.txt"))
     context = make_context(tmp_path, name="llama-server", settings={"path": str(binary)})
     async with open_llama_server_engine(context) as engine:
         assert engine.capabilities.metrics
+        assert engine.capabilities.prompt_cache
         await engine.probe()
         assert not engine.capabilities.metrics
+        assert not engine.capabilities.prompt_cache
         assert engine.capabilities.slots
         assert "--metrics" not in engine.command(CONFIG, 1)
 

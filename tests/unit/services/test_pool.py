@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import attrs
 import pytest
 
@@ -23,6 +24,7 @@ from gglib.domain.events import (
 from gglib.domain.model import Model, ModelDefaults, ModelFacts
 from gglib.domain.ownership import OwnerKind
 from gglib.errors import DoesNotFit, StartFailed
+from gglib.services import eviction_callbacks
 from gglib.services.pool import Pool
 from gglib.services.routing.router import Router
 from gglib.services.routing.state import Closing
@@ -248,6 +250,69 @@ async def test_callbacks_are_told_after_the_end_and_cannot_do_harm(tmp_path: Pat
         assert len(failed) == 2
         assert "fail" in failed[0].callback
         assert failed[0].reason == "RuntimeError: not now"
+
+
+async def test_coroutine_callbacks_are_awaited_and_cannot_do_harm(tmp_path: Path) -> None:
+    """Together, to their ends; whoever needs the place does not wait for them."""
+    told: list[str] = []
+    go_on = anyio.Event()
+
+    async with house(tmp_path, routing={"planner": "exclusive"}) as home:
+
+        async def slow(model: str, _device: str, _reason: str) -> None:
+            await go_on.wait()
+            told.append(f"slow {model}")
+
+        async def fail(*_: str) -> None:
+            await anyio.lowlevel.checkpoint()
+            raise RuntimeError("not now")
+
+        home.pool.on_evicted(slow)
+        home.pool.on_evicted(fail)
+        home.pool.on_evicted(lambda model, *_: told.append(f"quick {model}"))
+        a, b = await home.add("a"), await home.add("b")
+        (await home.router.acquire(a)).release()
+        (await home.router.acquire(b)).release()
+        await home.clock.sleep(1)
+        assert told == ["quick a"]
+        go_on.set()
+        await home.clock.sleep(1)
+        assert told == ["quick a", "slow a"]
+        assert [each.reason for each in home.of(CallbackFailed)] == ["RuntimeError: not now"]
+    assert told == ["quick a", "slow a", "quick b", "slow b"], "a closing library awaits them"
+
+
+async def test_coroutine_callback_is_not_broken_off_by_a_cancelled_router(tmp_path: Path) -> None:
+    """What it has begun it ends."""
+    told: list[str] = []
+
+    async def slow(model: str, *_: str) -> None:
+        await anyio.sleep(0.01)
+        told.append(model)
+
+    with anyio.CancelScope() as scope:
+        async with house(tmp_path) as home:
+            home.pool.on_evicted(slow)
+            (await home.router.acquire(await home.add("a"))).release()
+            scope.cancel()
+    assert told == ["a"]
+
+
+async def test_coroutine_callback_that_never_ends_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And said to be late: the library closes all the same."""
+    monkeypatch.setattr(eviction_callbacks, "AWAITED_AT_MOST_S", 0.01)
+    async with house(tmp_path) as home:
+
+        async def stuck(*_: str) -> None:
+            await anyio.sleep_forever()
+
+        home.pool.on_evicted(stuck)
+        (await home.router.acquire(await home.add("a"))).release()
+    (failed,) = home.of(CallbackFailed)
+    assert "stuck" in failed.callback
+    assert failed.reason == "it took longer than 0.01 s"
 
 
 async def test_hits_misses_and_loads_are_counted(tmp_path: Path) -> None:

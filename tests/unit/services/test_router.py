@@ -18,7 +18,7 @@ from gglib.domain.ownership import OwnerKind
 from gglib.errors import BreakerOpen, QueueFull, ShuttingDown, StartFailed, Unloaded
 from gglib.services.memory_ledger import Placement
 from gglib.services.routing.planners import CountPlanner
-from gglib.services.routing.router import Lease, Router, open_router
+from gglib.services.routing.router import Eviction, Lease, Router, open_router
 from gglib.services.routing.scheduler import ResidentPhase
 from gglib.services.routing.terms import Policy
 from gglib.services.serving import RunningServer
@@ -307,7 +307,11 @@ async def test_server_is_stopped_though_nothing_can_be_learnt_from_it() -> None:
         clock=SystemClock(),
         ledger=BrokenLedger(),  # type: ignore[arg-type]
     ) as router:
-        router.on_evicted(lambda eviction: evicted.append(eviction.reason))
+
+        async def note(eviction: Eviction) -> None:
+            evicted.append(eviction.reason)
+
+        router.on_evicted(note)
         with anyio.fail_after(10):
             for each in (A, B):
                 async with router.lease(each):

@@ -5,14 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
+from gglib.domain.device import Device
 from gglib.domain.inference import InferenceConfig
+from gglib.domain.memory import estimate_memory
 from gglib.domain.model import Capability, Model, ModelDefaults, ModelFacts
 from gglib.errors import AdapterError, EngineNotFound, InvalidValue
 from gglib.ports.context import EngineSet
 from gglib.ports.engine import Engine
-from gglib.services.intent import choose_engine, config_for
+from gglib.services.intent import bounded_prompt_cache, choose_engine, config_for
 from gglib.testing.stub_engine import MissingEngine, StubEngine
 
 
@@ -90,6 +93,62 @@ def test_wrong_override_is_refused(overrides: dict[str, Any], message: str) -> N
     """An unknown setting names the nearest; identity cannot be overridden."""
     with pytest.raises(InvalidValue, match=message):
         config_for(model(), overrides, "stub")
+
+
+def with_context(**server: Any) -> Model:
+    """Return a model whose context takes a mebibyte for each 256 tokens."""
+    facts = ModelFacts(
+        architecture="llama",
+        capabilities=(Capability.CHAT,),
+        layers=8,
+        heads=4,
+        kv_heads=4,
+        embedding_size=256,
+        context_length=8192,
+    )
+    return attrs.evolve(model(server=server), facts=facts)
+
+
+@pytest.mark.parametrize(
+    ("server", "expected"),
+    [
+        ({"context_size": 256}, 1),
+        ({"context_size": 8192}, 16),
+        ({"context_size": 8192, "cache_type_k": "q8_0", "cache_type_v": "q8_0"}, 9),
+        ({"context_size": 2**26}, 1024),
+        ({"cache_ram_mib": 5}, 5),
+        ({"cache_ram_mib": 0}, 0),
+        ({"cache_ram_mib": -1}, -1),
+        ({"environment": {"LLAMA_ARG_CACHE_RAM": "7"}}, None),
+    ],
+)
+def test_earlier_prompts_are_bounded_by_a_part_of_the_context(
+    server: dict[str, Any], expected: int | None
+) -> None:
+    """A quarter of it, at most a gibibyte; whoever has said something else has it."""
+    found = with_context(**server)
+    config = bounded_prompt_cache(found, config_for(found, {}, "stub"))
+    assert config.cache_ram_mib == expected
+
+
+def test_model_without_a_context_keeps_no_prompts() -> None:
+    """There is nothing to keep."""
+    encoder = attrs.evolve(
+        with_context(), facts=ModelFacts(architecture="bert", capabilities=(Capability.EMBEDDING,))
+    )
+    assert bounded_prompt_cache(encoder, config_for(encoder, {}, "stub")).cache_ram_mib == 0
+
+
+@pytest.mark.parametrize(("said", "counted_mib"), [(None, 16), (5, 5), (0, 0), (-1, 16)])
+def test_earlier_prompts_count_as_memory_that_is_needed(said: int | None, counted_mib: int) -> None:
+    """Of the machine's own, wherever the context is."""
+    found = with_context(context_size=8192)
+    config = config_for(found, {"cache_ram_mib": said}, "stub")
+    without = config_for(found, {"cache_ram_mib": 0}, "stub")
+    for devices in ((), (Device(name="cuda0", kind="cuda", total_bytes=1, free_bytes=1),)):
+        needs = estimate_memory(found, config, devices).needs
+        bare = estimate_memory(found, without, devices).needs
+        assert needs["cpu"] - bare["cpu"] == counted_mib * 2**20
 
 
 async def test_engine_asked_for_wins_over_the_models_own() -> None:

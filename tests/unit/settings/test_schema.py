@@ -35,7 +35,7 @@ VALUES = [
     *({"p": {"strp": []}}, {"p": {"inference": {"seed": 1}}}, {".p": {}}),
 ]
 #: Whose rules are about more than one key.
-TOGETHER = {"replicas", "groups", "matrix", "budgets", "planner"}
+TOGETHER = {"replicas", "groups", "matrix", "budgets", "planner", "min_size"}
 
 
 def keys() -> Iterator[tuple[str, str]]:

@@ -104,6 +104,7 @@ class FindingPromises(EnginePromises):
         for can, field in (
             (capabilities.lora, "lora_adapters"),
             (capabilities.embeddings, "embeddings"),
+            (capabilities.prompt_cache, "cache_ram_mib"),
         ):
             if can:
                 assert field in self.expressible, f"who can, must have a way to express {field}"

@@ -1,0 +1,1 @@
+"""``gglib top``: a running gateway, watched."""
