@@ -10,7 +10,13 @@ import attrs
 
 from gglib.domain.model import Capability, ModelFacts
 
-__all__ = ["Projector", "choose_projector", "with_projector", "without_projector"]
+__all__ = [
+    "Projector",
+    "choose_projector",
+    "with_abilities_of_projector",
+    "with_projector",
+    "without_projector",
+]
 
 #: What a file's name says of its encoding, and not of the model.
 _ENCODING = re.compile(
@@ -68,6 +74,12 @@ def with_projector(facts: ModelFacts, projector: Projector | None) -> ModelFacts
     if projector is None:
         return facts
     return attrs.evolve(facts, capabilities=facts.capabilities | projector.capabilities)
+
+
+def with_abilities_of_projector(facts: ModelFacts, before: ModelFacts) -> ModelFacts:
+    """Return what a file says now, with what the model could do by its projector before."""
+    gained = before.capabilities & {Capability.VISION, Capability.AUDIO}
+    return attrs.evolve(facts, capabilities=facts.capabilities | gained)
 
 
 def without_projector(facts: ModelFacts) -> ModelFacts:

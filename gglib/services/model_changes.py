@@ -10,15 +10,17 @@ from typing import Any
 import attrs
 
 from gglib.domain.events import ModelChanged, ModelRemoved
+from gglib.domain.file_mark import same_files
 from gglib.domain.model import Model, Profile, check_alias
 from gglib.domain.names import ResolvedName
+from gglib.domain.projector import with_abilities_of_projector
 from gglib.errors import InvalidRequest, InvalidValue, ModelExists, ModelNotFound
 from gglib.ports.clock import Clock
 from gglib.ports.event_sink import EventSink
 from gglib.ports.model_catalog import ModelCatalog
 from gglib.services.model_settings import changed_defaults, changed_profile
 from gglib.services.scanning import ScanStep, scan_folders
-from gglib.services.sources import ModelSources
+from gglib.services.sources import ModelSources, reference_of
 from gglib.services.verifying import Verification, verify_files
 
 __all__ = ["ModelChanges"]
@@ -229,22 +231,21 @@ class ModelChanges(ABC):
         What was never on record is recorded, unless the file was written to since it was added;
         with ``accept`` the files are recorded as they are now. ``on_bytes`` is told how many more
         bytes were read. Of a declared model nothing is on record.
+
+        Raises:
+            InvalidModelFile: what is to be accepted is no model any more.
         """
         model = (await self.resolve(name)).model
         files, marks = await verify_files(model, self._sources, accept=accept, on_bytes=on_bytes)
         if marks and model.origin.kind != "config":
-            paths = model.paths
-            model = await self._change(
-                model,
-                # Whoever has moved it meanwhile knows better.
-                lambda row: (
-                    attrs.evolve(
-                        row, marks=marks, size_bytes=sum(mark.size_bytes for mark in marks)
-                    )
-                    if row.paths == paths
-                    else row
-                ),
+            facts = model.facts
+            if accept and not same_files(model.marks, marks):
+                located = await self._sources.locate(reference_of(model.path))
+                facts = with_abilities_of_projector(located.facts, model.facts)
+            accepted = attrs.evolve(
+                model, marks=marks, facts=facts, size_bytes=sum(mark.size_bytes for mark in marks)
             )
+            model = await self._change(model, lambda row: _with_files_of(row, accepted))
         return Verification(model=model, files=files)
 
     def _refuse_declared_names(self, names: Iterable[str]) -> None:
@@ -294,6 +295,13 @@ class ModelChanges(ABC):
                 raise InvalidRequest(
                     f"model '{row.name}' uses {min(shared)}, too; remove it first", "delete_files"
                 )
+
+
+def _with_files_of(row: Model, other: Model) -> Model:
+    """Return the row with what the other knows of its files: if they are the same ones."""
+    if row.paths != other.paths:
+        return row
+    return attrs.evolve(row, marks=other.marks, facts=other.facts, size_bytes=other.size_bytes)
 
 
 def _without(

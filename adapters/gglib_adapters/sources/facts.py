@@ -9,14 +9,8 @@ from itertools import chain
 from gglib.domain.model import Capability, ModelFacts
 from gglib_adapters.sources.bounded_reader import MalformedFile
 from gglib_adapters.sources.ggml_types import quantization_label
-from gglib_adapters.sources.gguf_header import (
-    INPUT,
-    OUTPUT,
-    GgufHeader,
-    GgufTensors,
-    GgufValue,
-    SkippedArray,
-)
+from gglib_adapters.sources.gguf_header import GgufHeader, GgufValue, SkippedArray
+from gglib_adapters.sources.gguf_tensors import INPUT, OUTPUT, GgufTensors
 from gglib_adapters.sources.memory_facts import count_of, memory_facts
 
 __all__ = ["facts_of", "title_of"]

@@ -13,21 +13,15 @@ import attrs
 from gglib.domain.file_mark import FileMark
 from gglib_adapters.sources.bounded_reader import BoundedReader, MalformedFile, open_bounded
 from gglib_adapters.sources.ggml_types import GGML_TYPES
+from gglib_adapters.sources.gguf_tensors import END_TENSORS, GgufTensors, tensor_size
 
 __all__ = [
-    "END_TENSORS",
-    "INPUT",
-    "OUTPUT",
     "GgufHeader",
-    "GgufTensors",
     "GgufValue",
     "SkippedArray",
     "peek_gguf_kind",
     "read_gguf_header",
 ]
-
-#: The token embeddings, and the output layer's weights. Source: gguf 0.19.0, TENSOR_NAMES.
-END_TENSORS = (INPUT, OUTPUT) = ("token_embd.weight", "output.weight")
 
 _STRING, _ARRAY, _BOOL = 8, 9, 7
 _NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "B", 10: "Q", 11: "q",
@@ -37,7 +31,6 @@ _DEFAULT_ALIGNMENT = 32
 _MAX_PAIRS = 1 << 14
 _MAX_TENSORS = 1 << 18
 _MAX_DIMENSIONS = 4
-_MAX_ELEMENTS = 1 << 60
 _MAX_DEPTH = 8
 _MAX_NAME_BYTES = 65_535
 _MAX_KEPT_STRING_BYTES = 1 << 20
@@ -60,22 +53,6 @@ class SkippedArray:
 
 
 GgufValue: TypeAlias = "int | float | str | SkippedArray | tuple[GgufValue, ...]"
-
-
-@attrs.frozen(kw_only=True)
-class GgufTensors:
-    """The tensors of one file, summed up. ``elements`` counts all of them."""
-
-    names: tuple[str, ...] = ()
-    types: tuple[int, ...] = ()
-    """ggml types, in the order of ``names``."""
-    elements: int = 0
-    bytes_by_type: Mapping[int, int] = MappingProxyType({})
-    """Sizes by ggml type; types unknown here count one byte per element."""
-    bytes_by_name: Mapping[str, int] = MappingProxyType({})
-    """Sizes of the tensors at both ends of a model: ``END_TENSORS``."""
-    projection_sizes: frozenset[int] = frozenset()
-    """Dimensions of a projector's last layers (``mm.…``)."""
 
 
 @attrs.frozen(kw_only=True)
@@ -276,7 +253,7 @@ class _Parser:
                 raise MalformedFile(f"damaged: tensor {name[:80]!r} has {rank} dimensions")
             shape = [reader.length() for _ in range(rank)]
             kind, offset = self._type(), reader.length()
-            size, size_bytes = _tensor_size(name, shape, kind)
+            size, size_bytes = tensor_size(name, shape, kind)
             if offset % self._alignment:
                 raise MalformedFile(
                     f"damaged: tensor {name[:80]!r} lies at {offset}, "
@@ -308,24 +285,6 @@ class _Parser:
             bytes_by_name=MappingProxyType(ends),
             projection_sizes=frozenset(projection_sizes),
         )
-
-
-def _tensor_size(name: str, shape: list[int], kind: int) -> tuple[int, int]:
-    """Return the elements and the bytes of a tensor."""
-    elements = 1
-    for dimension in shape:
-        elements *= dimension
-        if not 0 < elements <= _MAX_ELEMENTS:
-            raise MalformedFile(f"damaged: tensor {name[:80]!r} has impossible dimensions")
-    known = GGML_TYPES.get(kind)
-    if known is None:
-        return elements, elements
-    if (shape[0] if shape else 1) % known.block_size:
-        raise MalformedFile(
-            f"damaged: tensor {name[:80]!r} has rows of {shape[0] if shape else 1} elements, "
-            f"no multiple of {known.name}'s {known.block_size}"
-        )
-    return elements, elements // known.block_size * known.block_bytes
 
 
 def _alignment(value: GgufValue) -> int:

@@ -14,7 +14,7 @@ from support.houses import open_model_house
 
 from gglib.domain.inference import InferenceConfig
 from gglib.domain.model import Model, ModelOrigin
-from gglib.errors import InvalidRequest, InvalidValue, ModelExists, ModelNotFound
+from gglib.errors import InvalidModelFile, InvalidRequest, InvalidValue, ModelExists, ModelNotFound
 from gglib.services.models import Declaration, ModelService
 from gglib.services.verifying import FileState
 
@@ -193,6 +193,20 @@ async def test_files_are_verified_against_what_was_recorded(tmp_path: Path, path
         assert (await house.models.verify("m")).files[0].state is FileState.CHANGED
         assert (await house.models.verify("m", accept=True)).intact
         assert (await house.models.verify("m")).files[0].state is FileState.INTACT
+
+
+async def test_accepted_file_is_read_anew(tmp_path: Path, path: Path) -> None:
+    """What is known of the model is what its file says now; a file that is none is refused."""
+    async with open_model_house(tmp_path) as house:
+        await house.models.add(path, name="m")
+        write_model(path, architecture="qwen2", names=["a", "b"])
+        accepted = (await house.models.verify("m", accept=True)).model
+        assert (accepted.facts.architecture, accepted.facts.parameters) == ("qwen2", 2)
+        assert accepted.size_bytes == path.stat().st_size
+        path.write_bytes(b"no model at all")
+        with pytest.raises(InvalidModelFile, match="not a GGUF file"):
+            await house.models.verify("m", accept=True)
+        assert (await house.models.resolve("m")).model == accepted
 
 
 async def test_file_that_was_written_to_before_it_was_verified_is_told(
