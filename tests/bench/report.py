@@ -20,7 +20,7 @@ def report(found: dict[str, Any]) -> str:
     machine = found["machine"]
     intro = (
         f"One run on {machine['cores']} shared cores, Python {machine['python']}, "
-        f"{machine['date']}; medians of {found['rounds']} rounds of {found['seconds']} s "
+        f"{machine['date']}, load {machine['load']} before it began; medians of {found['rounds']} rounds of {found['seconds']} s "
         "(streams: twice as long), in which all take turns.\n"
     )
     many, held = found["many"], found["held"]
