@@ -24,7 +24,8 @@ from bench.upstream import nginx_config, write_config
 
 __all__ = ["BODY", "KEY", "Contender", "post", "start_contenders"]
 
-KEY = "bench-key"
+#: litellm starts with none that looks weak.
+KEY = "sk-6f1d0c94be7a4c5d8f3e2b1a09c8d7e6"
 BODY = {
     "model": "bench",
     "messages": [{"role": "user", "content": "Say hello to the people of the benchmark."}],
@@ -182,7 +183,7 @@ def _litellm(
         for name, upstream in (("bench", constant), ("streams", streams))
     ]
     # JSON is YAML.
-    config.write_text(json.dumps({"model_list": models}))
+    config.write_text(json.dumps({"model_list": models, "general_settings": {"master_key": KEY}}))
     command = [program, "--config", str(config), "--host", "127.0.0.1", "--port", str(port)]
     environment = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR"}
     child = stack.enter_context(

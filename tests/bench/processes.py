@@ -57,7 +57,8 @@ def wait_for_port(port: int, child: subprocess.Popen[bytes], *, timeout_s: float
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return
         time.sleep(0.02)
-    raise BenchFailed(f"nothing listens on port {port}: {child.args!r}")
+    what = "has ended" if child.poll() is not None else f"does not listen on port {port}"
+    raise BenchFailed(f"{child.args!r} {what}")
 
 
 def cpu_s(processes: list[psutil.Process]) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import statistics
 import sys
@@ -92,6 +93,7 @@ def measure_requests(
 
 def run(rounds: int, seconds: int, *, peers: bool) -> dict[str, Any]:
     """Measure everything, and return it."""
+    load = os.getloadavg()[0]
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gglib-bench-")))
         contenders = start_contenders(stack, folder, peers=peers)
@@ -110,6 +112,7 @@ def run(rounds: int, seconds: int, *, peers: bool) -> dict[str, Any]:
             "cores": psutil.cpu_count(),
             "python": platform.python_version(),
             "date": time.strftime("%Y-%m-%d"),
+            "load": round(load, 1),
         },
         "seconds": seconds,
         "rounds": rounds,

@@ -18,10 +18,11 @@ Rows = dict[str, dict[str, Any]]
 def report(found: dict[str, Any]) -> str:
     """Return everything that was found, as Markdown."""
     machine = found["machine"]
+    rounds, seconds = found["rounds"], found["seconds"]
     intro = (
         f"One run on {machine['cores']} shared cores, Python {machine['python']}, "
-        f"{machine['date']}; medians of {found['rounds']} rounds of {found['seconds']} s "
-        "(streams: twice as long), in which all take turns.\n"
+        f"{machine['date']}, load {machine['load']} before it began; medians of {rounds} rounds "
+        f"of {seconds} s (streams: twice as long), in which all take turns.\n"
     )
     many, held = found["many"], found["held"]
     return "\n".join(

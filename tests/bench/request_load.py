@@ -53,6 +53,9 @@ def _wrk(port: int, connections: int, seconds: int, folder: Path) -> dict[str, f
         raise BenchFailed(f"wrk met errors:\n{output}")
     found = re.search(r"Requests/sec:\s+([\d.]+)", output)
     assert found
+    if not float(found.group(1)):
+        # What it was asked before is not done yet.
+        raise BenchFailed(f"port {port} has answered nothing in {seconds} s")
     return {
         "requests_per_s": float(found.group(1)),
         "p50_us": _latency_us(output, "50%"),

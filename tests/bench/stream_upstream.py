@@ -27,7 +27,15 @@ _HEAD = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n"
     b"cache-control: no-cache\r\n\r\n"
 )
-_PLAIN = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
+_WHOLE = (
+    b'{"id":"chatcmpl-1","object":"chat.completion","created":1,"model":"streams","choices":[{'
+    b'"index":0,"message":{"role":"assistant","content":"Seen."},"finish_reason":"stop"}],'
+    b'"usage":{"prompt_tokens":9,"completion_tokens":2,"total_tokens":11}}'
+)
+_PLAIN = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (
+    len(_WHOLE),
+    _WHOLE,
+)
 
 
 def event(content: str, finish: str | None = None, **more: object) -> bytes:
