@@ -18,18 +18,18 @@ __all__ = ["app"]
 
 app = App(name="model", help="The models gglib knows.", help_format="plaintext")
 #: Where the rest is, imported when it is called.
-for _name, _place in {
-    "import": "imports:app",
-    "scan": "model_files:scan",
-    "verify": "model_files:verify",
-    "rename": "model_edits:rename",
-    "alias": "model_edits:alias",
-    "tag": "model_edits:tag",
-    "set": "model_edits:set_",
-    "unset": "model_edits:unset",
-    "profile": "model_edits:profile",
+for _name, (_place, _help) in {
+    "import": ("imports:app", "Take over what other tools know."),
+    "scan": ("model_files:scan", "Add every model in a folder and all below it, where it lies."),
+    "verify": ("model_files:verify", "Compare models' files with what they were."),
+    "rename": ("model_edits:rename", "Give a model another name."),
+    "alias": ("model_edits:alias", "Further names of a model: add, remove."),
+    "tag": ("model_edits:tag", "Words to find models by: add, remove."),
+    "set": ("model_edits:set_", "Say how a model is served: KEY=VALUE."),
+    "unset": ("model_edits:unset", "Take back what was said by `set`."),
+    "profile": ("model_edits:profile", "Ways of asking a model: set, remove, list."),
 }.items():
-    app.command(f"gglib.cli.{_place}", name=_name)
+    app.command(f"gglib.cli.{_place}", name=_name, help=_help)
 
 
 @app.command
