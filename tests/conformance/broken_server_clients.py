@@ -32,7 +32,9 @@ class SoundServerClient(ServerClient):
     most_bytes = 2**20
     settings: ClassVar[dict[str, Any]] = {"trust_env": False, "verify": NO_CERTIFICATES}
 
-    async def props(self, base_url: str, api_key: str | None) -> ServerProps:
+    async def props(
+        self, base_url: str, api_key: str | None, *, ca_file: str | None = None
+    ) -> ServerProps:
         headers = {"accept-encoding": "identity"}
         if api_key is not None:
             headers["authorization"] = f"Bearer {api_key}"
@@ -132,9 +134,11 @@ class OneAfterTheOther(SoundServerClient):
     def __init__(self) -> None:
         self.lock = anyio.Lock()
 
-    async def props(self, base_url: str, api_key: str | None) -> ServerProps:
+    async def props(
+        self, base_url: str, api_key: str | None, *, ca_file: str | None = None
+    ) -> ServerProps:
         async with self.lock:
-            return await super().props(base_url, api_key)
+            return await super().props(base_url, api_key, ca_file=ca_file)
 
 
 class ServerClientKit(ServerClientContract):

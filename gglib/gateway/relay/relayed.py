@@ -8,7 +8,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from gglib.domain.names import ResolvedName
-from gglib.errors import EngineDied, GglibError, InvalidRequest
+from gglib.errors import EngineDied, GglibError, InvalidRequest, ServerUntrusted
 from gglib.gateway.relay.body import RequestedModel, read_requested_model, with_model
 from gglib.gateway.relay.events import error_event
 from gglib.gateway.relay.form import RequestedForm, read_requested_form, with_form_model
@@ -231,6 +231,9 @@ class RelayTurn(MeteredTurn):
         except OSError as error:
             await self._after_failure(lease, str(error))
             return
+        except ServerUntrusted as error:
+            self.answer_error(error)
+            return
         if self.disconnected or upstream.closed:
             upstream.abandon()
             self._release()
@@ -249,7 +252,7 @@ class RelayTurn(MeteredTurn):
         return b"".join(
             (
                 self._method,
-                b" ",
+                pool.target_prefix,
                 self.target,
                 pool.request_head_tail,
                 self._head.travelling,
