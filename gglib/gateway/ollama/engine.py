@@ -152,9 +152,6 @@ class Engines:
                 except httpx.ReadTimeout:
                     raise EngineDied(model.name, _SILENT) from None
                 except httpx.RequestError as error:
-                    refusal = certificate_refusal(error)
-                    if refusal is not None:
-                        raise ServerUntrusted(lease.server.base_url, refusal) from None
                     died = await self._router.is_gone(lease.server)
                     if not failed:
                         failed = True
@@ -198,7 +195,13 @@ class Engines:
             headers=headers,
             timeout=httpx.Timeout(silence_s, connect=_CONNECT_TIMEOUT_S),
         )
-        return await client.send(request, stream=True)
+        try:
+            return await client.send(request, stream=True)
+        except httpx.ConnectError as error:
+            refusal = certificate_refusal(error)
+            if refusal is None:
+                raise
+            raise ServerUntrusted(server.base_url, refusal) from None
 
 
 async def _refusal(response: httpx.Response) -> EngineRefused:

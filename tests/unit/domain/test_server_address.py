@@ -122,13 +122,15 @@ def test_refused_certificate_is_found_below_a_librarys_errors() -> None:
     class Refused(OSError):
         verify_message = "it has expired"
 
-    try:
+    def fail() -> None:
         try:
             raise Refused
         except Refused as error:
             raise ConnectionError from error
-    except ConnectionError as error:
-        assert certificate_refusal(error) == "it has expired"
+
+    with pytest.raises(ConnectionError) as caught:
+        fail()
+    assert certificate_refusal(caught.value) == "it has expired"
     assert certificate_refusal(OSError("no route")) is None
 
 
