@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import socket
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-from anyio.abc import SocketStream
+from anyio.abc import ByteStream
 
 from gglib.bootstrap import SystemClock
 from gglib.domain.config import ServerConfig
@@ -41,6 +42,7 @@ from gglib.services.serving import RunningServer
 from gglib.settings.difference import Difference
 from gglib.testing.contexts import RecordingSink
 from gglib_adapters.catalog.memory import MemoryServerRegistry
+from support.certificates import Authority
 from support.ledgers import paper_ledger
 from support.upstream import ScriptedUpstream
 
@@ -183,11 +185,20 @@ class SocketGateway:
     shared: RelayShared
     bugs: list[BaseException]
     feed: EventFeed
+    trust: ssl.SSLContext | None = None
+    """Of clients, where it speaks TLS."""
 
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[RawClient]:
         """Open a client connection."""
-        async with await anyio.connect_tcp("127.0.0.1", self.port) as stream:
+        if self.trust is None:
+            async with await anyio.connect_tcp("127.0.0.1", self.port) as stream:
+                yield RawClient(stream)
+            return
+        # One that leaves says no goodbye, as one that is killed.
+        async with await anyio.connect_tcp(
+            "127.0.0.1", self.port, ssl_context=self.trust, tls_standard_compatible=False
+        ) as stream:
             yield RawClient(stream)
 
     def stop(self) -> None:
@@ -213,10 +224,11 @@ async def open_socket_gateway(
     rule_book: RuleBook | None = None,
     upstream: ScriptedUpstream | None = None,
     ca_file: Path | None = None,
+    authority: Authority | None = None,
 ) -> AsyncIterator[SocketGateway]:
     """Serve models m, n and one (one request at a time, on each of so many servers) for the block.
 
-    Bugs fail the test.
+    ``authority``: whose certificate it shows, if it is to speak TLS. Bugs fail the test.
     """
     upstream = upstream or ScriptedUpstream()
     serving = FakeServing(upstream)
@@ -271,12 +283,21 @@ async def open_socket_gateway(
                 shutdown_timeout_s=shutdown_timeout_s,
                 sweep_interval_s=0.02,
                 reload=_no_reload,
+                tls=authority and authority.server_context("127.0.0.1"),
             )
             router.on_server_gone(server.drop_server)
             tasks.start_soon(server.serve_on, listener)
             try:
                 yield SocketGateway(
-                    listener.getsockname()[1], upstream, serving, router, server, shared, bugs, feed
+                    listener.getsockname()[1],
+                    upstream,
+                    serving,
+                    router,
+                    server,
+                    shared,
+                    bugs,
+                    feed,
+                    authority and authority.client_context(),
                 )
             finally:
                 router.begin_shutdown()
@@ -312,7 +333,7 @@ class Answer:
 class RawClient:
     """Sends bytes, and reads answers without helping the server."""
 
-    def __init__(self, stream: SocketStream) -> None:
+    def __init__(self, stream: ByteStream) -> None:
         self.stream = stream
         self.buffer = b""
 
