@@ -11,6 +11,7 @@ from litestar.datastructures import State
 from litestar.exceptions import HTTPException
 from litestar.params import FromPath, FromQuery
 
+from gglib.domain.access import Grant
 from gglib.domain.model import Model
 from gglib.errors import (
     ConfigurationError,
@@ -18,6 +19,7 @@ from gglib.errors import (
     InvalidRequest,
     NotRunning,
 )
+from gglib.gateway.allowed import allowed_model
 from gglib.gateway.ollama.routes import PREFIX, ollama_routes, refuse_route
 from gglib.gateway.problems import answer_for
 from gglib.gateway.relay.shared import RelayShared
@@ -117,19 +119,23 @@ def ready() -> dict[str, str]:
 
 
 @get("/v1/models")
-async def list_models(state: State) -> dict[str, Any]:
-    """List the models, in OpenAI's form."""
+async def list_models(state: State, request: Request[Any, Grant, Any]) -> dict[str, Any]:
+    """List the models, in OpenAI's form: those that whoever asks may use."""
     parts = _parts(state)
     states = _states(parts.router)
-    data = [_model_object(model, states) for model in await parts.models.list()]
+    allows = request.auth.allows
+    models = [model for model in await parts.models.list() if allows(model.name)]
+    data = [_model_object(model, states) for model in models]
     return {"object": "list", "data": data}
 
 
 @get("/v1/models/{name:path}")
-async def show_model(state: State, name: FromPath[str]) -> dict[str, Any]:
+async def show_model(
+    state: State, request: Request[Any, Grant, Any], name: FromPath[str]
+) -> dict[str, Any]:
     """Show one model, by its name or an alias."""
     parts = _parts(state)
-    resolved = await parts.models.resolve(name.removeprefix("/"))
+    resolved = await allowed_model(parts.models, name.removeprefix("/"), request.auth)
     return _model_object(resolved.model, _states(parts.router))
 
 

@@ -42,10 +42,11 @@ def check_exposure(settings: GatewaySettings) -> None:
     Raises:
         Forbidden: the address is not loopback, and there is neither a key nor ``insecure``.
     """
-    if not (is_loopback(settings.host) or settings.api_keys or settings.insecure):
+    has_key = settings.api_keys or settings.keys
+    if not (is_loopback(settings.host) or has_key or settings.insecure):
         raise Forbidden(
             f"host {settings.host} can be reached from other machines and no key is set; "
-            "set [gateway] api_keys, or say --insecure"
+            "set [gateway] api_keys or [gateway.keys.NAME], or say --insecure"
         )
 
 
@@ -54,6 +55,7 @@ def door_terms(settings: GatewaySettings, certificate: Certificate | None) -> di
     certified = () if certificate is None else certificate.names
     return {
         "api_keys": settings.api_keys,
+        "keys": {key.digest: key.grant for key in settings.keys.values()},
         "own_names": (settings.host, socket.gethostname(), *settings.allowed_hosts, *certified),
         "allowed_origins": settings.allowed_origins,
     }

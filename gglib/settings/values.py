@@ -23,6 +23,7 @@ from gglib.domain.validation import (
     texts,
 )
 from gglib.errors import InvalidValue
+from gglib.settings.keys import KEY, KeySettings, check_keys, keys_of
 
 __all__ = [
     "DeclaredModel",
@@ -34,7 +35,6 @@ __all__ = [
     "Settings",
 ]
 
-_KEY = re.compile(r"[!-~]+")
 _HEADER = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]*")
 _seconds = number_at_least(0, optional=False, exclusive=True)
 
@@ -65,14 +65,14 @@ def _tuple(value: Any) -> tuple[str, ...]:
     return tuple(value) if isinstance(value, list) else value
 
 
-@stating({"type": "array", "items": {"type": "string", "pattern": f"^{_KEY.pattern}$"}})
+@stating({"type": "array", "items": {"type": "string", "pattern": f"^{KEY.pattern}$"}})
 def _keys(_instance: Any, attribute: Any, value: Any) -> None:
     """Refuse what no header can carry, and keep it out of the message."""
     expected = "a list of keys of printable ASCII characters without spaces"
     if not isinstance(value, tuple):
         raise InvalidValue(attribute.name, type(value).__name__, expected)
     for key in value:
-        if not isinstance(key, str) or not _KEY.fullmatch(key):
+        if not isinstance(key, str) or not KEY.fullmatch(key):
             raise InvalidValue(attribute.name, "…", expected)
 
 
@@ -129,6 +129,10 @@ class GatewaySettings:
     api_keys: tuple[str, ...] = attrs.field(
         default=(), converter=_tuple, validator=_keys, repr=False
     )
+    keys: Mapping[str, KeySettings] = attrs.field(
+        factory=dict, converter=keys_of, validator=check_keys, repr=False, hash=False
+    )
+    """Keys by name, each with what it opens."""
     allowed_hosts: tuple[str, ...] = attrs.field(default=(), converter=_tuple, validator=texts())
     """Host names by which clients may call it, beside its own."""
     allowed_origins: tuple[str, ...] = attrs.field(default=(), converter=_tuple, validator=texts())

@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 import msgspec
 
+from gglib.domain.access import Grant
 from gglib.domain.model import Model
 from gglib.domain.names import ResolvedName
 from gglib.errors import EngineDied, GglibError, InvalidRequest, ModelNotFound
@@ -141,7 +142,7 @@ class OllamaApi:
 
     async def _show(self, exchange: Exchange, body: bytes) -> None:
         request = read(body, ShowRequest)
-        meant = await find_model(self._models, request.model or request.name)
+        meant = await find_model(self._models, request.model or request.name, exchange.grant)
         await exchange.answer(await shown(meant.model))
 
     # Chats and completions
@@ -149,7 +150,7 @@ class OllamaApi:
     async def _chat(self, exchange: Exchange, body: bytes) -> None:
         request = read(body, ChatRequest)
         words = ChatWords(request.model)
-        meant = await find_model(self._models, request.model)
+        meant = await find_model(self._models, request.model, exchange.grant)
         if request.is_empty:
             await self._load_or_let_go(exchange, request, meant.model, words)
         else:
@@ -159,7 +160,7 @@ class OllamaApi:
     async def _generate(self, exchange: Exchange, body: bytes) -> None:
         request = read(body, GenerateRequest)
         words = GenerateWords(request.model)
-        meant = await find_model(self._models, request.model)
+        meant = await find_model(self._models, request.model, exchange.grant)
         if request.is_empty:
             await self._load_or_let_go(exchange, request, meant.model, words)
         else:
@@ -212,7 +213,7 @@ class OllamaApi:
         words = GenerateWords(request.model)
         if request.dimensions is not None and request.dimensions < 0:
             raise InvalidRequest("dimensions must not be negative", "dimensions")
-        model = (await find_model(self._models, request.model)).model
+        model = (await find_model(self._models, request.model, exchange.grant)).model
         texts = request.input or []
         if isinstance(texts, str):
             texts = [texts]
@@ -225,7 +226,7 @@ class OllamaApi:
     async def _embeddings(self, exchange: Exchange, body: bytes) -> None:
         request = read(body, EmbeddingsRequest)
         words = GenerateWords(request.model)
-        model = (await find_model(self._models, request.model)).model
+        model = (await find_model(self._models, request.model, exchange.grant)).model
         texts = [request.prompt] if request.prompt else []
         vectors, _ = await self._vectors(model, texts, request.keep_alive, words)
         await exchange.answer({"embedding": vectors[0] if vectors else []})
@@ -257,28 +258,28 @@ class OllamaApi:
         return [each.embedding for each in found.data], found.usage.prompt_tokens
 
 
-async def find_model(models: ModelService, name: str) -> ResolvedName:
+async def find_model(models: ModelService, name: str, grant: Grant) -> ResolvedName:
     """Return what a client of Ollama means by a name; ``:latest`` may be said or not.
 
     Raises:
+        Forbidden: ``grant`` does not allow it.
         ModelNotFound, AmbiguousModel: there is no one such model.
         InvalidRequest: none is named.
     """
     if not name:
         raise InvalidRequest("model is required", "model")
     known = models.peek(name)
-    if known is not None:
-        return known
-    try:
-        return await models.resolve(name)
-    except ModelNotFound:
-        base = name.removesuffix(":latest")
-        if base in ("", name):
-            raise
-        known = models.peek(base)
-        if known is None:
-            raise
-        return known
+    if known is None:
+        try:
+            known = await models.resolve(name)
+        except ModelNotFound:
+            base = name.removesuffix(":latest")
+            known = None if base in ("", name) else models.peek(base)
+            if known is None and grant.models is None:
+                raise
+    if known is None or not grant.allows(known.model.name):
+        raise grant.refusal(name)
+    return known
 
 
 async def _tell_pieces(answer: EngineAnswer, model: Model, tell: Callable[[Piece], Any]) -> Piece:

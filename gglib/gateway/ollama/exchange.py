@@ -8,6 +8,7 @@ from typing import Any
 
 from litestar.types import Receive, Send
 
+from gglib.domain.access import Grant
 from gglib.errors import InvalidRequest
 from gglib.gateway.ollama.errors import Refusal, as_json
 
@@ -28,7 +29,9 @@ class ClientGone(Exception):
 class Exchange:
     """One request, and what is sent for it."""
 
-    def __init__(self, receive: Receive, send: Send) -> None:
+    def __init__(self, receive: Receive, send: Send, grant: Grant) -> None:
+        self.grant = grant
+        """What whoever asks may do."""
         self._receive = receive
         self._send = send
         self.started = False

@@ -10,6 +10,7 @@ from litestar.exceptions import HTTPException
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from gglib import __version__
+from gglib.domain.access import Grant
 from gglib.errors import GglibError, InvalidRequest
 from gglib.gateway.ollama.api import OllamaApi
 from gglib.gateway.ollama.errors import refusal_of
@@ -46,14 +47,16 @@ def ollama_routes(
         return {"version": _SPEAKS, "gglib_version": __version__}
 
     @get("/api/tags")
-    async def tags() -> dict[str, Any]:
+    async def tags(request: Request[Any, Grant, Any]) -> dict[str, Any]:
         """List the models."""
-        return await listed(await models.list())
+        allows = request.auth.allows
+        return await listed(model for model in await models.list() if allows(model.name))
 
     @get("/api/ps", sync_to_thread=False)
-    def ps() -> dict[str, Any]:
+    def ps(request: Request[Any, Grant, Any]) -> dict[str, Any]:
         """List the models in memory."""
-        return running(router.residents())
+        allows = request.auth.allows
+        return running(view for view in router.residents() if allows(view.model.name))
 
     @post("/api/show", status_code=200)
     async def show() -> ASGIApp:
@@ -124,7 +127,7 @@ def _response(error: Exception, status: int | None = None) -> Response[bytes]:
 def _exchange(how: Callable[[Exchange], Awaitable[None]]) -> ASGIApp:
     """Return what answers below litestar, which would hold answers, and outlive clients."""
 
-    async def app(_scope: Scope, receive: Receive, send: Send) -> None:
-        await how(Exchange(receive, send))
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await how(Exchange(receive, send, scope["auth"]))
 
     return app

@@ -12,6 +12,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.server import ServerState
 
+from gglib.domain.access import Grant
 from gglib.errors import GglibError, InvalidRequest
 from gglib.gateway.relay.heads import HeadBytes, RequestHead
 from gglib.gateway.relay.passthrough import PassThroughTurn
@@ -170,8 +171,9 @@ class GatewayProtocol(OrderedConnection):
         if raw_path.startswith(UPSTREAM_PREFIX):
             upstream = self._upstream_meant(raw_path)
         try:
-            self.shared.doors.admit(
+            grant = self.shared.doors.admit(
                 path,
+                method=method.decode("ascii"),
                 host=_text(head.host),
                 origin=_text(head.origin),
                 authorization=_text(head.authorization),
@@ -182,7 +184,7 @@ class GatewayProtocol(OrderedConnection):
             self._add_refusal(error, None, head, keep_alive, head_only=method == b"HEAD")
             return
         if path in INFERENCE_PATHS and method == b"POST":
-            head.admitted = True
+            head.admitted, head.grant = True, grant
             self._relay(_with_query(path.encode("ascii"), url.query), head, http_1_1, keep_alive)
         elif path in INFERENCE_PATHS:
             refusal = InvalidRequest(f"{path} takes POST", None, "method_not_allowed")
@@ -190,6 +192,7 @@ class GatewayProtocol(OrderedConnection):
         elif not self._fits(head):
             pass
         elif upstream is not None:
+            head.grant = grant
             name, rest = upstream
             target = _with_query(rest, url.query)
             protocol = head.value_of(b"upgrade") if self.parser.should_upgrade() else None
@@ -204,7 +207,9 @@ class GatewayProtocol(OrderedConnection):
             turn.http_1_0 = not http_1_1
             self._add_turn(turn)
         else:
-            self._add_turn(self._asgi_cycle(method, path, raw_path, url.query, head, keep_alive))
+            self._add_turn(
+                self._asgi_cycle(method, path, raw_path, url.query, head, grant, keep_alive)
+            )
 
     def _upstream_meant(self, raw_path: bytes) -> tuple[str, bytes]:
         """Return the model and the path that are meant: of several, the longest name known."""
@@ -333,24 +338,27 @@ class GatewayProtocol(OrderedConnection):
         raw_path: bytes,
         query: bytes | None,
         head: RequestHead,
+        grant: Grant,
         keep_alive: bool,
     ) -> RequestResponseCycle:
+        scope: Any = {
+            "type": "http",
+            "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
+            "http_version": self.parser.get_http_version(),
+            "method": method.decode("ascii"),
+            "server": self.server,
+            "client": self.client,
+            "scheme": self.scheme or "http",
+            "root_path": self.root_path,
+            "path": path,
+            "raw_path": raw_path,
+            "query_string": query or b"",
+            "headers": head.headers_now(),
+            "state": self.app_state.copy(),
+            "auth": grant,
+        }
         return RequestResponseCycle(
-            scope={
-                "type": "http",
-                "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
-                "http_version": self.parser.get_http_version(),
-                "method": method.decode("ascii"),
-                "server": self.server,
-                "client": self.client,
-                "scheme": self.scheme or "http",
-                "root_path": self.root_path,
-                "path": path,
-                "raw_path": raw_path,
-                "query_string": query or b"",
-                "headers": head.headers_now(),
-                "state": self.app_state.copy(),
-            },
+            scope=scope,
             transport=self.transport,
             flow=self.flow,
             logger=self.logger,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from gglib.domain.access import EVERYTHING
 from gglib.errors import InvalidRequest
 from gglib.gateway.relay.form import boundary_of
 from gglib.gateway.relay.wire import (
@@ -139,6 +140,7 @@ class RequestHead(Head):
         "cors_lines",
         "expects_continue",
         "fetch_site",
+        "grant",
         "host",
         "is_chunked",
         "origin",
@@ -174,6 +176,8 @@ class RequestHead(Head):
         self.travelling = travelling(self.headers, REQUEST_HEADERS_KEPT_HERE)
         self.admitted = False
         """Whether a relayed request with this head has been let in: so is the next."""
+        self.grant = EVERYTHING
+        """What whoever sent it may do, where a relayed request with it has been let in."""
 
 
 class AnswerHead(Head):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gglib.domain.names import ResolvedName
 from gglib.errors import EngineDied, GglibError, InvalidRequest, ServerUntrusted
+from gglib.gateway.allowed import allowed_model
 from gglib.gateway.relay.body import RequestedModel, read_requested_model, with_model
 from gglib.gateway.relay.events import error_event
 from gglib.gateway.relay.form import RequestedForm, read_requested_form, with_form_model
@@ -139,6 +140,9 @@ class RelayTurn(MeteredTurn):
             return
         if resolved is not None:
             model = resolved.model
+            if self._head.grant.models is not None and not self._head.grant.allows(model.name):
+                self.answer_error(self._head.grant.refusal(self._requested.model))
+                return
             self._resolved = resolved
             session = self._session() if model.defaults.replicas > 1 else None
             lease = self.shared.router.try_lease(model, session=session)
@@ -186,7 +190,8 @@ class RelayTurn(MeteredTurn):
         assert self._requested is not None
         asked_at = monotonic()
         try:
-            resolved = await self.shared.models.resolve(self._requested.model)
+            grant = self._head.grant
+            resolved = await allowed_model(self.shared.models, self._requested.model, grant)
             self._resolved = resolved
             self.model_name = resolved.model.name
             # A second attempt goes wherever there is room: its session's server has just failed.
