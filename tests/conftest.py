@@ -7,6 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# A test's time limit is pytest-timeout's: how long one example takes tells of the machine.
+settings.register_profile("whole", deadline=None)
+settings.load_profile("whole")
 
 #: Distributions of strangers, with tests of their own: run where they are installed.
 collect_ignore = ["third_party"]

@@ -6,12 +6,14 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
-from litestar import Litestar, get, post
+from litestar import Litestar, Request, get, post
 from litestar.datastructures import State
 from litestar.params import FromPath, FromQuery
 
+from gglib.domain.access import Grant
 from gglib.domain.model import Model
 from gglib.errors import ConfigurationError, InvalidRequest, NotRunning
+from gglib.gateway.allowed import allowed_model
 from gglib.gateway.answers import (
     Alive,
     ModelList,
@@ -126,19 +128,23 @@ def ready() -> Ready:
 
 
 @get("/v1/models")
-async def list_models(state: State) -> ModelList:
-    """List the models, in OpenAI's form."""
+async def list_models(state: State, request: Request[Any, Grant, Any]) -> ModelList:
+    """List the models, in OpenAI's form: those that whoever asks may use."""
     parts = _parts(state)
     states = _states(parts.router)
-    data = [_model_object(model, states) for model in await parts.models.list()]
+    allows = request.auth.allows
+    models = [model for model in await parts.models.list() if allows(model.name)]
+    data = [_model_object(model, states) for model in models]
     return {"object": "list", "data": data}
 
 
 @get("/v1/models/{name:path}")
-async def show_model(state: State, name: FromPath[str]) -> ModelObject:
+async def show_model(
+    state: State, request: Request[Any, Grant, Any], name: FromPath[str]
+) -> ModelObject:
     """Show one model, by its name or an alias."""
     parts = _parts(state)
-    resolved = await parts.models.resolve(name.removeprefix("/"))
+    resolved = await allowed_model(parts.models, name.removeprefix("/"), request.auth)
     return _model_object(resolved.model, _states(parts.router))
 
 

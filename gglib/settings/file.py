@@ -14,7 +14,7 @@ import attrs
 from gglib.errors import ConfigurationError
 from gglib.settings.key_lines import KeyPath, find_key_lines, line_of
 
-__all__ = ["SettingsFile", "unknown_key"]
+__all__ = ["SettingsFile", "is_private_group", "unknown_key"]
 
 _LIMIT_BYTES = 4 << 20
 _WHERE = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
@@ -40,10 +40,10 @@ class SettingsFile:
         content, found = _content(path)
         data, lines = _parsed(path, content)
         file = cls(path, data, lines)
-        reason = file._runs()
+        reason = file._empowers()
         if reason is not None and os.name == "posix" and _others_can_write(path, found):
             raise ConfigurationError(
-                f"it says what to run ({reason}), and a configuration that others can write is "
+                f"it says {reason}, and a configuration that others can write is "
                 f"refused; chmod go-w '{path}', and its folder if need be",
                 str(path),
                 line_of(lines, ()),
@@ -69,6 +69,14 @@ class SettingsFile:
             name = ".".join(str(part) for part in path)
             self.fail(path, f"{name} is {value!r}; expected a table, [{name}]")
         return value
+
+    def _empowers(self) -> str | None:
+        """Return what makes it a danger in the hands of others."""
+        gateway = self.data.get("gateway")
+        if isinstance(gateway, dict) and gateway.get("keys"):
+            return "who may come in ([gateway.keys])"
+        runs = self._runs()
+        return None if runs is None else f"what to run ({runs})"
 
     def _runs(self) -> str | None:
         for section in ("engines", "runners", "serving", "sources"):
@@ -144,10 +152,10 @@ def _others_can_write(path: Path, found: os.stat_result) -> bool:
 def _writable(found: os.stat_result) -> bool:
     if found.st_mode & stat.S_IWOTH:
         return True
-    return bool(found.st_mode & stat.S_IWGRP) and not _is_private_group(found)
+    return bool(found.st_mode & stat.S_IWGRP) and not is_private_group(found)
 
 
-def _is_private_group(found: os.stat_result) -> bool:
+def is_private_group(found: os.stat_result) -> bool:
     """Return whether the owner is alone in the group, as where each user has one of his own."""
     import grp
     import pwd

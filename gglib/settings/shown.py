@@ -12,6 +12,7 @@ import attrs
 from gglib.domain.inference import InferenceConfig
 from gglib.domain.model import Profile
 from gglib.settings.key_lines import KeyPath, dotted
+from gglib.settings.keys import KeySettings
 from gglib.settings.values import LoadedSettings
 
 __all__ = ["HIDDEN", "ShownSetting", "shown_settings", "without_secret_arguments"]
@@ -75,6 +76,10 @@ def _plain(path: KeyPath, value: Any) -> Any:
             "set": value.set_parameters,
             "strip": value.strip_parameters,
         }
+    elif isinstance(value, KeySettings):
+        grant = value.grant
+        models = {} if grant.models is None else {"models": list(grant.models)}
+        return {"key": HIDDEN, "scopes": sorted(map(str, grant.scopes)), **models}
     several = isinstance(value, list | tuple)
     if name == "api_keys" or (path[0] in _STRANGERS and _SECRET.search(name)):
         count = f"{len(value)} {HIDDEN}" if value else []

@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 
-__all__ = ["require_curl", "require_embedded_engine"]
+__all__ = ["require_curl", "require_embedded_engine", "require_openssl"]
 
 
 def require_embedded_engine() -> None:
@@ -19,9 +19,18 @@ def require_embedded_engine() -> None:
 
 def require_curl() -> str:
     """Return where curl is; skip the test without it, unless the run must have it."""
-    found = shutil.which("curl")
+    return _require_program("curl")
+
+
+def require_openssl() -> str:
+    """Return where OpenSSL's command is; skip the test without it, unless the run must have it."""
+    return _require_program("openssl")
+
+
+def _require_program(name: str) -> str:
+    found = shutil.which(name)
     if found is None:
-        _do_without("curl", "curl is not installed")
+        _do_without(name, f"{name} is not installed")
     assert found is not None
     return found
 

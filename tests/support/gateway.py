@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import socket
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-from anyio.abc import SocketStream
+from anyio.abc import ByteStream
 
 from gglib.bootstrap import SystemClock
 from gglib.domain.config import ServerConfig
@@ -44,6 +45,7 @@ from gglib.services.serving import RunningServer
 from gglib.settings.difference import Difference
 from gglib.testing.contexts import RecordingSink
 from gglib_adapters.catalog.memory import MemoryServerRegistry
+from support.certificates import Authority
 from support.ledgers import paper_ledger
 from support.upstream import ScriptedUpstream
 
@@ -62,6 +64,7 @@ class FakeServing:
         self.hold: anyio.Event | None = None
         self.start_asked = anyio.Event()
         self.failure: GglibError | None = None
+        self.ca_file: str | None = None
 
     async def start(self, model: Model, *, context_size: int | None = None) -> RunningServer:
         self.starts.append(model.name)
@@ -70,7 +73,8 @@ class FakeServing:
             await self.hold.wait()
         if self.failure is not None:
             raise self.failure
-        server = running_server(f"server-{len(self.starts)}", model, self.upstream.port)
+        upstream, name = self.upstream, f"server-{len(self.starts)}"
+        server = running_server(name, model, upstream.port, upstream.base_url, self.ca_file)
         self.servers.append(server)
         self.deaths[server.server_id] = anyio.Event()
         return server
@@ -90,8 +94,14 @@ class FakeServing:
         return None
 
 
-def running_server(server_id: str, model: Model, port: int) -> RunningServer:
-    """Return a server that listens on a port."""
+def running_server(
+    server_id: str,
+    model: Model,
+    port: int,
+    base_url: str | None = None,
+    ca_file: str | None = None,
+) -> RunningServer:
+    """Return a server that is reached on a port, or somewhere else."""
     handle = ProcessHandle(
         model_id=model.id,
         model_name=model.name,
@@ -101,7 +111,8 @@ def running_server(server_id: str, model: Model, port: int) -> RunningServer:
         server_id=server_id,
         runner="local",
         node="here",
-        base_url=f"http://127.0.0.1:{port}",
+        base_url=base_url or f"http://127.0.0.1:{port}",
+        ca_file=ca_file,
     )
     record = ServerRecord(
         server_id=server_id,
@@ -177,11 +188,20 @@ class SocketGateway:
     shared: RelayShared
     bugs: list[BaseException]
     feed: EventFeed
+    trust: ssl.SSLContext | None = None
+    """Of clients, where it speaks TLS."""
 
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[RawClient]:
         """Open a client connection."""
-        async with await anyio.connect_tcp("127.0.0.1", self.port) as stream:
+        if self.trust is None:
+            async with await anyio.connect_tcp("127.0.0.1", self.port) as stream:
+                yield RawClient(stream)
+            return
+        # One that leaves says no goodbye, as one that is killed.
+        async with await anyio.connect_tcp(
+            "127.0.0.1", self.port, ssl_context=self.trust, tls_standard_compatible=False
+        ) as stream:
             yield RawClient(stream)
 
     def stop(self) -> None:
@@ -207,13 +227,17 @@ async def open_socket_gateway(
     rule_book: RuleBook | None = None,
     turns: TurnKinds | None = None,
     meter: type[Meter] = Meter,
+    upstream: ScriptedUpstream | None = None,
+    ca_file: Path | None = None,
+    authority: Authority | None = None,
 ) -> AsyncIterator[SocketGateway]:
     """Serve models m, n and one (one request at a time, on each of so many servers) for the block.
 
-    Bugs fail the test.
+    ``authority``: whose certificate it shows, if it is to speak TLS. Bugs fail the test.
     """
-    upstream = ScriptedUpstream()
+    upstream = upstream or ScriptedUpstream()
     serving = FakeServing(upstream)
+    serving.ca_file = None if ca_file is None else str(ca_file)
     bugs: list[BaseException] = []
     listed = [model(1, "m"), model(2, "n"), model(3, "one", concurrency_limit=1, replicas=replicas)]
     listed += [model(number, name) for number, name in enumerate(more_models, 4)]
@@ -266,12 +290,21 @@ async def open_socket_gateway(
                 shutdown_timeout_s=shutdown_timeout_s,
                 sweep_interval_s=0.02,
                 reload=_no_reload,
+                tls=authority and authority.server_context("127.0.0.1"),
             )
             router.on_server_gone(server.drop_server)
             tasks.start_soon(server.serve_on, listener)
             try:
                 yield SocketGateway(
-                    listener.getsockname()[1], upstream, serving, router, server, shared, bugs, feed
+                    listener.getsockname()[1],
+                    upstream,
+                    serving,
+                    router,
+                    server,
+                    shared,
+                    bugs,
+                    feed,
+                    authority and authority.client_context(),
                 )
             finally:
                 router.begin_shutdown()
@@ -307,7 +340,7 @@ class Answer:
 class RawClient:
     """Sends bytes, and reads answers without helping the server."""
 
-    def __init__(self, stream: SocketStream) -> None:
+    def __init__(self, stream: ByteStream) -> None:
         self.stream = stream
         self.buffer = b""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -77,8 +78,13 @@ class RealGateway:
 
 
 @asynccontextmanager
-async def open_real_gateway(home: Home) -> AsyncIterator[RealGateway]:
-    """Serve what ``home`` configures, on a free port, for the block."""
+async def open_real_gateway(
+    home: Home, *, trust: ssl.SSLContext | None = None
+) -> AsyncIterator[RealGateway]:
+    """Serve what ``home`` configures, on a free port, for the block.
+
+    ``trust``: of the client, where it speaks TLS.
+    """
 
     def read() -> Settings:
         return load_settings(flags={"gateway.port": 0}, environ=home.environment).settings
@@ -90,6 +96,7 @@ async def open_real_gateway(home: Home) -> AsyncIterator[RealGateway]:
             headers={"authorization": f"Bearer {gateway.admin_token}"},
             limits=httpx.Limits(max_connections=None),
             timeout=DEADLINE_S,
+            verify=trust or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
             trust_env=False,
         ) as client:
             yield RealGateway(gateway.address, client, sink)

@@ -250,7 +250,7 @@ class OllamaApi:
 
     async def _meant(self, exchange: Exchange, name: str) -> ResolvedName:
         """Return the model that a request names, by which it is counted from now on."""
-        meant = await find_model(self._models, name)
+        meant = await find_model(self._models, name, exchange.grant)
         exchange.measures.model_name = meant.model.name
         return meant
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from litestar.types import Receive, Scope, Send
 
+from gglib.domain.access import Grant
 from gglib.errors import InvalidRequest
 from gglib.gateway.measures import Measures
 from gglib.gateway.ollama.errors import as_json
@@ -34,6 +35,8 @@ class Exchange:
         state: dict[str, Any] = scope["state"]
         self.measures: Measures = state["measures"]
         self.request_id: str = state["request_id"]
+        self.grant: Grant = scope["auth"]
+        """What whoever asks may do."""
         self._headers = scope["headers"]
         self._receive = receive
         self._send = send

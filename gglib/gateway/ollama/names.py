@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gglib.domain.access import Grant
 from gglib.domain.names import ResolvedName
 from gglib.errors import InvalidRequest, ModelNotFound
 from gglib.services.models import ModelService
@@ -9,25 +10,25 @@ from gglib.services.models import ModelService
 __all__ = ["find_model"]
 
 
-async def find_model(models: ModelService, name: str) -> ResolvedName:
+async def find_model(models: ModelService, name: str, grant: Grant) -> ResolvedName:
     """Return what a client of Ollama means by a name; ``:latest`` may be said or not.
 
     Raises:
+        Forbidden: ``grant`` does not allow it.
         ModelNotFound, AmbiguousModel: there is no one such model.
         InvalidRequest: none is named.
     """
     if not name:
         raise InvalidRequest("model is required", "model")
     known = models.peek(name)
-    if known is not None:
-        return known
-    try:
-        return await models.resolve(name)
-    except ModelNotFound:
-        base = name.removesuffix(":latest")
-        if base in ("", name):
-            raise
-        known = models.peek(base)
-        if known is None:
-            raise
-        return known
+    if known is None:
+        try:
+            known = await models.resolve(name)
+        except ModelNotFound:
+            base = name.removesuffix(":latest")
+            known = None if base in ("", name) else models.peek(base)
+            if known is None and grant.models is None:
+                raise
+    if known is None or not grant.allows(known.model.name):
+        raise grant.refusal(name)
+    return known

@@ -10,6 +10,7 @@ from litestar.exceptions import HTTPException
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from gglib import __version__
+from gglib.domain.access import Grant
 from gglib.errors import GglibError, InvalidRequest
 from gglib.gateway.ollama.answers import RunningModels, TagList, Version
 from gglib.gateway.ollama.api import OllamaApi
@@ -42,14 +43,16 @@ def ollama_routes(
         return {"version": _SPEAKS, "gglib_version": __version__}
 
     @get("/api/tags")
-    async def tags() -> TagList:
+    async def tags(request: Request[Any, Grant, Any]) -> TagList:
         """List the models."""
-        return await listed(await models.list())
+        allows = request.auth.allows
+        return await listed(model for model in await models.list() if allows(model.name))
 
     @get("/api/ps", sync_to_thread=False)
-    def ps() -> RunningModels:
+    def ps(request: Request[Any, Grant, Any]) -> RunningModels:
         """List the models in memory."""
-        return running(router.residents())
+        allows = request.auth.allows
+        return running(view for view in router.residents() if allows(view.model.name))
 
     @post("/api/show", status_code=200)
     async def show() -> ASGIApp:

@@ -94,15 +94,15 @@ def document(*, needs_key: bool) -> dict[str, Any]:
 
 
 def _security_schemes() -> dict[str, Any]:
-    key = "One of the gateway's `api_keys`, or its local token"
+    key = "One of the gateway's `api_keys` or `keys`, or its local token"
     return {
         "key": {"type": "http", "scheme": "bearer", "description": key},
         "xApiKey": {"type": "apiKey", "in": "header", "name": "x-api-key", "description": key},
         "adminToken": {
             "type": "http",
             "scheme": "bearer",
-            "description": "The gateway's local token: `admin_token` of `gateway.json` in the "
-            "data directory",
+            "description": "The gateway's local token, `admin_token` of `gateway.json` in the "
+            "data directory; or a key with the scope `admin`, or with `read` for what only tells",
         },
     }
 

@@ -12,6 +12,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.server import ServerState
 
+from gglib.domain.access import Grant
 from gglib.errors import GglibError, InvalidRequest
 from gglib.gateway.ollama.errors import answer_at
 from gglib.gateway.relay.heads import HeadBytes, RequestHead
@@ -172,8 +173,9 @@ class GatewayProtocol(OrderedConnection):
         if raw_path.startswith(UPSTREAM_PREFIX):
             upstream = self._upstream_meant(raw_path)
         try:
-            self.shared.doors.admit(
+            grant = self.shared.doors.admit(
                 path,
+                method=method.decode("ascii"),
                 host=_text(head.host),
                 origin=_text(head.origin),
                 authorization=_text(head.authorization),
@@ -184,7 +186,7 @@ class GatewayProtocol(OrderedConnection):
             self._add_refusal(error, None, head, keep_alive, head_only=method == b"HEAD")
             return
         if path in INFERENCE_PATHS and method == b"POST":
-            head.admitted = True
+            head.admitted, head.grant = True, grant
             self._relay(_with_query(path.encode("ascii"), url.query), head, http_1_1, keep_alive)
         elif path in INFERENCE_PATHS:
             refusal = InvalidRequest(f"{path} takes POST", None, "method_not_allowed")
@@ -192,6 +194,7 @@ class GatewayProtocol(OrderedConnection):
         elif not self._fits(head):
             pass
         elif upstream is not None:
+            head.grant = grant
             name, rest = upstream
             target = _with_query(rest, url.query)
             protocol = head.value_of(b"upgrade") if self.parser.should_upgrade() else None
@@ -206,7 +209,9 @@ class GatewayProtocol(OrderedConnection):
             turn.http_1_0 = not http_1_1
             self._add_turn(turn)
         else:
-            self._add_turn(self._asgi_cycle(method, path, raw_path, url.query, head, keep_alive))
+            self._add_turn(
+                self._asgi_cycle(method, path, raw_path, url.query, head, grant, keep_alive)
+            )
 
     def _upstream_meant(self, raw_path: bytes) -> tuple[str, bytes]:
         """Return the model and the path that are meant: of several, the longest name known."""
@@ -334,25 +339,28 @@ class GatewayProtocol(OrderedConnection):
         raw_path: bytes,
         query: bytes | None,
         head: RequestHead,
+        grant: Grant,
         keep_alive: bool,
     ) -> RequestResponseCycle:
         request_id = head.request_id or self.shared.request_ids.make()
+        scope: Any = {
+            "type": "http",
+            "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
+            "http_version": self.parser.get_http_version(),
+            "method": method.decode("ascii"),
+            "server": self.server,
+            "client": self.client,
+            "scheme": self.scheme or "http",
+            "root_path": self.root_path,
+            "path": path,
+            "raw_path": raw_path,
+            "query_string": query or b"",
+            "headers": head.headers_now(),
+            "state": {**self.app_state, "request_id": request_id.decode("ascii")},
+            "auth": grant,
+        }
         return RequestResponseCycle(
-            scope={
-                "type": "http",
-                "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
-                "http_version": self.parser.get_http_version(),
-                "method": method.decode("ascii"),
-                "server": self.server,
-                "client": self.client,
-                "scheme": self.scheme or "http",
-                "root_path": self.root_path,
-                "path": path,
-                "raw_path": raw_path,
-                "query_string": query or b"",
-                "headers": head.headers_now(),
-                "state": {**self.app_state, "request_id": request_id.decode("ascii")},
-            },
+            scope=scope,
             transport=self.transport,
             flow=self.flow,
             logger=self.logger,
@@ -364,6 +372,12 @@ class GatewayProtocol(OrderedConnection):
             keep_alive=keep_alive,
             on_response=self.on_response_complete,
         )
+
+    def _linger(self) -> None:
+        super()._linger()
+        if self._tunnel is not None and not self.transport.can_write_eof():
+            # TLS ends both ways at once, and a tunnel's client is told nothing else of the end.
+            self.transport.close()
 
     # Refusals
 

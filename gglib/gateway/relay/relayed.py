@@ -8,7 +8,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from gglib.domain.names import ResolvedName
-from gglib.errors import EngineDied, GglibError, InvalidRequest
+from gglib.errors import EngineDied, GglibError, InvalidRequest, ServerUntrusted
+from gglib.gateway.allowed import allowed_model
 from gglib.gateway.relay.body import RequestedModel, read_requested_model, with_model
 from gglib.gateway.relay.events import error_event
 from gglib.gateway.relay.form import RequestedForm, read_requested_form, with_form_model
@@ -145,6 +146,9 @@ class RelayTurn(MeteredTurn):
             return
         if resolved is not None:
             model = resolved.model
+            if self._head.grant.models is not None and not self._head.grant.allows(model.name):
+                self.answer_error(self._head.grant.refusal(self._requested.model))
+                return
             self._resolved = resolved
             session = self._session() if model.defaults.replicas > 1 else None
             lease = self.shared.router.try_lease(model, session=session)
@@ -192,7 +196,8 @@ class RelayTurn(MeteredTurn):
         assert self._requested is not None
         asked_at = monotonic()
         try:
-            resolved = await self.shared.models.resolve(self._requested.model)
+            grant = self._head.grant
+            resolved = await allowed_model(self.shared.models, self._requested.model, grant)
             self._resolved = resolved
             self.model_name = resolved.model.name
             # A second attempt goes wherever there is room: its session's server has just failed.
@@ -238,6 +243,9 @@ class RelayTurn(MeteredTurn):
         except OSError as error:
             await self._after_failure(lease, str(error))
             return
+        except ServerUntrusted as error:
+            self.answer_error(error)
+            return
         if self.disconnected or upstream.closed:
             upstream.abandon()
             self._release()
@@ -249,7 +257,7 @@ class RelayTurn(MeteredTurn):
         self._heard = True
         body = self._body_for(lease.server.model.name)
         if body:
-            prefix = self._request_prefix(pool.request_head_tail)
+            prefix = self._request_prefix(pool)
             head = b"%b%b\r\ncontent-length: %d\r\n\r\n" % (prefix, self.request_id, len(body))
         else:
             head = self._bodiless_head(pool)
@@ -257,17 +265,18 @@ class RelayTurn(MeteredTurn):
         upstream.send(self, head, body, self._head_only)
 
     def _bodiless_head(self, pool: UpstreamPool) -> bytes:
-        return self._request_prefix(pool.request_head_tail) + self.request_id + self._head_end
+        return self._request_prefix(pool) + self.request_id + self._head_end
 
-    def _request_prefix(self, pool_head: bytes) -> bytes:
+    def _request_prefix(self, pool: UpstreamPool) -> bytes:
         """Return the head of the request to an engine, up to its id."""
-        sent_on = self._head.sent_on
+        sent_on, pool_head = self._head.sent_on, pool.request_head_tail
         if sent_on is not None:
             method, target, known_pool_head, prefix = sent_on
             if pool_head is known_pool_head and target == self.target and method == self._method:
                 return prefix
-        prefix = b"%b %b%b%bx-request-id: " % (
+        prefix = b"%b%b%b%b%bx-request-id: " % (
             self._method,
+            pool.target_prefix,
             self.target,
             pool_head,
             self._head.travelling,

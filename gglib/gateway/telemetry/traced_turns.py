@@ -14,6 +14,7 @@ from gglib.gateway.relay.passthrough import PassThroughTurn
 from gglib.gateway.relay.relayed import RelayTurn
 from gglib.gateway.relay.tunnel import TunnelTurn
 from gglib.gateway.relay.turn_kinds import TurnKinds
+from gglib.gateway.relay.upstream import UpstreamPool
 from gglib.gateway.relay.usage import NO_USAGE, usage_in
 from gglib.services.routing.router import Lease
 
@@ -51,8 +52,8 @@ class _TracedTurn(RelayTurn):
             self.tracing.note_attempt(self._span, lease.server, self._sent, self._span_began_at)
         super()._send(lease)
 
-    def _request_prefix(self, pool_head: bytes) -> bytes:
-        prefix = super()._request_prefix(pool_head)
+    def _request_prefix(self, pool: UpstreamPool) -> bytes:
+        prefix = super()._request_prefix(pool)
         return prefix if self._span is None else self.tracing.inject(self._span, prefix)
 
     def answer_error(self, error: GglibError, *, status: int | None = None) -> None:

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from gglib.domain.access import EVERYTHING, USE, Grant, Scope
 from gglib.errors import Forbidden, Unauthorized
 from gglib.gateway.doors import Doors, host_name
+from gglib.settings.keys import digest_of
 
 TOKEN = "the-admin-token"
 KEYS = ("key-one", "key-two")
@@ -35,13 +37,14 @@ def admit(
     at: Doors,
     path: str = RELAYED,
     *,
+    method: str = "GET",
     host: str | None = "localhost",
     origin: str | None = None,
     key: str | None = None,
-) -> None:
+) -> Grant:
     """Knock."""
     authorization = None if key is None else f"Bearer {key}"
-    at.admit(path, host=host, origin=origin, authorization=authorization)
+    return at.admit(path, method=method, host=host, origin=origin, authorization=authorization)
 
 
 def with_port(name: str, port: int | None) -> str:
@@ -185,3 +188,108 @@ def test_message_repeats_no_more_than_a_name_of_a_header() -> None:
         with pytest.raises(Forbidden) as caught:
             admit(doors(), **header)  # type: ignore[arg-type]
         assert len(str(caught.value)) < 400
+
+
+# Scopes
+
+SCOPED = {
+    "user": Grant(frozenset({Scope.INFERENCE})),
+    "limited": Grant(frozenset({Scope.INFERENCE}), models=("a", "b*")),
+    "watcher": Grant(frozenset({Scope.READ})),
+    "both": Grant(frozenset({Scope.INFERENCE, Scope.READ}), models=("a",)),
+    "admin": Grant(frozenset({Scope.ADMIN})),
+}
+
+
+def scoped() -> Doors:
+    """Return doors with a key of each kind, called like its scope."""
+    return Doors(admin_token=TOKEN, keys={digest_of(key): SCOPED[key] for key in SCOPED})
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "opened_by"),
+    [
+        ("POST", RELAYED, "user limited both admin"),
+        ("POST", "/api/chat", "user limited both admin"),
+        ("GET", "/upstream/m/v1/models", "user limited both admin"),
+        ("GET", "/v1/files", "user limited both admin"),
+        ("GET", "/v1/models", "user limited watcher both admin"),
+        ("GET", "/v1/models/a", "user limited watcher both admin"),
+        ("GET", "/api/tags", "user limited watcher both admin"),
+        ("HEAD", "/", "user limited watcher both admin"),
+        ("GET", "/running", "user watcher both admin"),
+        ("GET", "/running/", "user watcher both admin"),
+        ("GET", "/metrics", "user watcher both admin"),
+        ("GET", "/admin/queue", "watcher both admin"),
+        ("GET", "/admin/pool", "watcher both admin"),
+        ("GET", "/admin/why/a", "watcher both admin"),
+        ("GET", "/admin/events", "watcher both admin"),
+        ("GET", "/admin/logs/a", "admin"),
+        ("GET", "/admin/keys", "admin"),
+        ("GET", "/admin", "admin"),
+        ("GET", "/administration/queue", "admin"),
+        ("POST", "/admin/queue", "admin"),
+        ("POST", "/admin/models/a/load", "admin"),
+        ("POST", "/admin/config/reload", "admin"),
+    ],
+)
+def test_scopes_decide_what_a_key_opens(method: str, path: str, opened_by: str) -> None:
+    """The others are told which scope they lack; the token opens everything."""
+    at = scoped()
+    for key, grant in SCOPED.items():
+        if key in opened_by.split():
+            assert admit(at, path, method=method, key=key) == grant
+        else:
+            with pytest.raises(Forbidden, match="this key lacks the scope"):
+                admit(at, path, method=method, key=key)
+    assert admit(at, path, method=method, key=TOKEN) == EVERYTHING
+    with pytest.raises(Unauthorized):
+        admit(at, path, method=method)
+
+
+def test_change_of_a_server_is_an_admins() -> None:
+    """Wherever it is asked for."""
+    at = scoped()
+    for key in ("user", "watcher", "both"):
+        with pytest.raises(Forbidden, match="scope admin"):
+            at.admit("/health", host=None, origin=None, authorization=f"Bearer {key}", changes=True)
+
+
+@pytest.mark.parametrize("path", ["/admin/queue", "/admin/events", "/admin/models/m/load"])
+def test_without_keys_the_admins_routes_are_the_tokens(path: str) -> None:
+    """Those that only tell, too: whoever is on this machine is not everybody's friend."""
+    with pytest.raises(Unauthorized):
+        admit(doors(), path)
+    assert admit(doors()) == USE
+
+
+def test_keys_that_change_open_at_once_and_no_longer() -> None:
+    """What was taken back opens nothing; the token stays."""
+    at = doors(*KEYS)
+    at.change(
+        api_keys=(), keys={digest_of("new"): SCOPED["user"]}, own_names=(), allowed_origins=()
+    )
+    assert admit(at, key="new") == SCOPED["user"]
+    for key in KEYS:
+        with pytest.raises(Unauthorized):
+            admit(at, key=key)
+    assert admit(at, key=TOKEN) == EVERYTHING
+
+
+@pytest.mark.parametrize(
+    ("models", "name", "allowed"),
+    [
+        (None, "x", True),
+        (("a", "b*"), "a", True),
+        (("a", "b*"), "b", True),
+        (("a", "b*"), "b/c", True),
+        (("a", "b*"), "A", False),
+        (("a", "b*"), "ab", False),
+        (("*",), "anything", True),
+    ],
+)
+def test_models_of_a_key_are_patterns(
+    models: tuple[str, ...] | None, name: str, allowed: bool
+) -> None:
+    """Case counts; a star is any characters."""
+    assert Grant(frozenset({Scope.INFERENCE}), models).allows(name) is allowed

@@ -35,7 +35,10 @@ VALUES = [
     *({"p": {"strp": []}}, {"p": {"inference": {"seed": 1}}}, {".p": {}}),
 ]
 #: Whose rules are about more than one key.
-TOGETHER = {"replicas", "groups", "matrix", "budgets", "planner", "min_size"}
+TOGETHER = {
+    *("replicas", "groups", "matrix", "budgets", "planner", "min_size"),
+    *("tls_key", "tls_key_password_file"),
+}
 
 
 def keys() -> Iterator[tuple[str, str]]:
