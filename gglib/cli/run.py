@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ssl
 import sys
 from collections.abc import Iterator
 from functools import reduce
@@ -19,10 +20,12 @@ from gglib.cli.output import size, tell
 from gglib.cli.sampling import with_parameter
 from gglib.domain.inference import InferenceConfig
 from gglib.domain.model import Model
+from gglib.domain.server_address import ServerAddress
 from gglib.errors import InvalidRequest, ModelNotFound
 
 if TYPE_CHECKING:
     from gglib.cli.conversation import Conversation
+    from gglib.services.serving import RunningServer
 
 __all__ = ["run"]
 
@@ -33,6 +36,8 @@ class _Address:
 
     base_url: str
     key: str | None
+    trust: ssl.SSLContext | None = None
+    """What its certificate is held against; ``None``: it needs none."""
 
 
 def run(
@@ -127,7 +132,10 @@ def _answering(model: Model, common: Common, context_size: int | None) -> Iterat
             raise InvalidRequest(
                 "a gateway serves the model, as its settings say: context_size is set there"
             )
-        yield _Address(gateway.address, gateway.admin_token)
+        from gglib.gateway.pinning import pinned
+
+        shown = gateway.certificate
+        yield _Address(gateway.address, gateway.admin_token, pinned(shown) if shown else None)
         return
     from gglib import blocking
 
@@ -135,10 +143,17 @@ def _answering(model: Model, common: Common, context_size: int | None) -> Iterat
     with blocking.open(settings.data_dir, config=settings.config_file) as library:
         if context_size is None:
             with library.lease(model.name) as lease:
-                yield _Address(lease.server.base_url, lease.server.api_key)
+                yield _of_server(lease.server)
         else:
             with library.serve(model.name, context_size=context_size) as server:
-                yield _Address(server.base_url, server.api_key)
+                yield _of_server(server)
+
+
+def _of_server(server: RunningServer) -> _Address:
+    trust = None
+    if ServerAddress.parse(server.base_url).is_tls:
+        trust = ssl.create_default_context(cafile=server.handle.ca_file)
+    return _Address(server.base_url, server.api_key, trust)
 
 
 @contextlib.contextmanager
@@ -147,8 +162,15 @@ def _talk(address: _Address, model: Model) -> Iterator[Conversation]:
 
     from gglib.cli.conversation import Conversation
 
+    place = ServerAddress.parse(address.base_url)
     client = httpx.Client(
-        base_url=address.base_url,
+        base_url=place.http_url,
+        transport=httpx.HTTPTransport(
+            uds=place.socket_path,
+            # Over plain HTTP nothing is to be trusted.
+            verify=address.trust or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
+            trust_env=False,
+        ),
         headers={} if address.key is None else {"authorization": f"Bearer {address.key}"},
         # A model may take its time; Ctrl-C is there.
         timeout=httpx.Timeout(10.0, read=None),
