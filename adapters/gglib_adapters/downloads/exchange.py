@@ -97,7 +97,7 @@ def _origin(url: str) -> tuple[str, str, int]:
 
 def _next(response: httpx.Response, here: str) -> str:
     """Return where a redirect leads."""
-    place = response.headers.get("location", "")
+    place: str = response.headers.get("location", "")
     status = response.status_code
     if not place:
         raise DownloadRefused(shown(here), status, "a redirect to nowhere")

@@ -63,6 +63,12 @@ class HastyClock(Clock):
 
 
 @pytest.fixture
+def anyio_backend() -> str:
+    """Run where commands do; what depends on the event loop says so."""
+    return "asyncio"
+
+
+@pytest.fixture
 def server() -> Iterator[FileServer]:
     with file_server() as files:
         files.put("/model.gguf", CONTENT)
