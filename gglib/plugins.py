@@ -25,6 +25,7 @@ __all__ = [
     "DEVICE_INVENTORIES",
     "DOWNLOADERS",
     "ENGINES",
+    "ENGINE_INSTALLERS",
     "GROUPS",
     "MODEL_CATALOGS",
     "MODEL_SOURCES",
@@ -46,6 +47,7 @@ __all__ = [
 DEVICE_INVENTORIES = "gglib.device_inventories"
 DOWNLOADERS = "gglib.downloaders"
 ENGINES = "gglib.engines"
+ENGINE_INSTALLERS = "gglib.engine_installers"
 MODEL_CATALOGS = "gglib.model_catalogs"
 MODEL_SOURCES = "gglib.model_sources"
 PROCESS_RUNNERS = "gglib.process_runners"
@@ -63,6 +65,7 @@ GROUPS = (
     DEVICE_INVENTORIES,
     SERVER_CLIENTS,
     DOWNLOADERS,
+    ENGINE_INSTALLERS,
 )
 
 P = TypeVar("P")

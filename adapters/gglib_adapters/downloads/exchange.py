@@ -35,6 +35,8 @@ class Interrupted(Exception):
     reason: str
     wait_s: float | None = None
     """How long the server asks to be left alone."""
+    unreached: bool = False
+    """Nobody was there at all."""
 
 
 def shown(url: str) -> str:
@@ -76,6 +78,8 @@ async def answered(
                     return
                 here = _next(response, here)
         raise DownloadRefused(shown(url), 310, f"more than {_MAX_REDIRECTS} redirects")
+    except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+        raise Interrupted(_said(error), unreached=True) from error
     except httpx.TimeoutException as error:
         raise Interrupted("the server says nothing") from error
     except httpx.TransportError as error:

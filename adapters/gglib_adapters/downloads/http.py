@@ -29,6 +29,8 @@ T = TypeVar("T")
 #: A connection that brought so much was worth making: the count of failures begins anew.
 _WORTH_BYTES = 1 << 20
 _MAX_FAILURES = 6
+#: As long as nobody was ever there: without a network one is not to wait for long.
+_MAX_UNREACHED = 3
 _FIRST_WAIT_S, _MAX_WAIT_S = 0.5, 30.0
 #: Who asks for more patience than this is told of as an error.
 _MAX_RETRY_AFTER_S = 300.0
@@ -154,7 +156,7 @@ class HttpDownloader(Downloader):
         come_bytes: Callable[[], int],
     ) -> T:
         """Return what ``attempt`` returns, tried again as long as it gets anywhere."""
-        failures = 0
+        failures, reached = 0, False
         while True:
             before = come_bytes()
             try:
@@ -162,16 +164,17 @@ class HttpDownloader(Downloader):
             except Interrupted as interruption:
                 failures = 1 if come_bytes() - before >= _WORTH_BYTES else failures + 1
                 reason, asked_s = interruption.reason, interruption.wait_s
+                reached = reached or not interruption.unreached
             if asked_s is not None and asked_s > _MAX_RETRY_AFTER_S:
                 reason = f"{reason}, and asks to be left alone for {asked_s:.0f} s"
                 raise DownloadFailed(shown_url, f"{reason}; try again then")
-            if failures >= _MAX_FAILURES:
+            if failures >= (_MAX_FAILURES if reached else _MAX_UNREACHED):
                 reason = f"{reason} ({failures} times in a row)"
                 raise DownloadFailed(shown_url, f"{reason}; try again, it goes on from there")
             wait_s = min(_MAX_WAIT_S, _FIRST_WAIT_S * 2 ** (failures - 1))
             if asked_s is not None:
                 wait_s = max(wait_s, asked_s)
-            tell(f"{reason}; trying again in {wait_s:.0f} s")
+            tell(f"{reason}; trying again in {wait_s:g} s")
             await self._clock.sleep(wait_s)
 
 

@@ -182,11 +182,12 @@ async def test_server_that_never_gets_anywhere_is_given_up(
 
 
 async def test_nobody_there_is_an_error_that_names_the_address(
-    downloader: HttpDownloader, target: Path
+    downloader: HttpDownloader, target: Path, clock: HastyClock
 ) -> None:
-    """Nothing is left behind."""
+    """Soon, and nothing is left behind."""
     with pytest.raises(DownloadFailed, match=r"http://127.0.0.1:1/file could not be fetched"):
         await downloader.fetch("http://127.0.0.1:1/file", target)
+    assert len(clock.slept) == 2
     assert left_in(target.parent) == []
 
 
