@@ -121,6 +121,13 @@ class RoundsTimes(MemoryModelCatalog):
         return super()._add(attrs.evolve(model, added_at=float(int(model.added_at))))
 
 
+class Complains(MemoryModelCatalog):
+    """Finds damage where there is none."""
+
+    async def check(self) -> Sequence[str]:
+        return ["ok"]
+
+
 class TestForgetsIds(CatalogKit):
     kind = ForgetsIds
 
@@ -140,6 +147,10 @@ class TestRemovesUnseen(CatalogKit):
 
 class TestRoundsTimes(CatalogKit):
     kind = RoundsTimes
+
+
+class TestComplains(CatalogKit):
+    kind = Complains
 
 
 # Registries
