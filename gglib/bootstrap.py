@@ -25,6 +25,8 @@ from gglib.given import Adapter, GivenAdapters, given_name
 from gglib.opening import AdapterOpener, ByName, Place
 from gglib.plugins import (
     DEVICE_INVENTORIES,
+    DOWNLOADERS,
+    ENGINE_INSTALLERS,
     ENGINES,
     MODEL_CATALOGS,
     MODEL_SOURCES,
@@ -38,7 +40,9 @@ from gglib.plugins import (
 from gglib.ports.clock import Clock
 from gglib.ports.context import AdapterContext, EngineSet, RunnerSet
 from gglib.ports.device_inventory import DeviceInventory
+from gglib.ports.downloader import Downloader
 from gglib.ports.engine import Engine
+from gglib.ports.engine_installer import EngineInstaller
 from gglib.ports.event_sink import EventSink
 from gglib.ports.model_catalog import ModelCatalog
 from gglib.ports.model_source import ModelSource
@@ -54,6 +58,7 @@ from gglib.services.sources import FILES, ModelSources
 from gglib.settings import DeclaredModel, Settings
 
 if TYPE_CHECKING:
+    from gglib.services.engine_installs import EngineInstalls
     from gglib.services.pool import Pool
     from gglib.services.routing.router import Router
     from gglib.services.routing.terms import Policy
@@ -71,6 +76,7 @@ P = TypeVar("P")
 
 #: An engine section whose name is no installed engine describes a command.
 _DEFAULT_ENGINE_KIND = "command"
+_LLAMA_SERVER = "llama-server"
 #: The runner of this machine: there unless another is the default and nobody asks for it.
 _LOCAL = "local"
 
@@ -159,6 +165,11 @@ class Composition:
         place = Place(group=SERVER_CLIENTS, port=ServerClient)  # type: ignore[type-abstract]
         return await self._only("server_client", place, "http")
 
+    async def downloader(self) -> Downloader:
+        """Return what fetches files from elsewhere."""
+        place = Place(group=DOWNLOADERS, port=Downloader)  # type: ignore[type-abstract]
+        return await self._only("downloader", place, "http")
+
     async def models(self) -> ModelService:
         """Return the models by name, those of the configuration included."""
         if "models" not in self._parts:
@@ -215,6 +226,27 @@ class Composition:
             self._opener.give_engines(engines)
         composed: EngineSet = self._parts["engines"]
         return composed
+
+    async def engine_at(self, path: Path) -> Engine:
+        """Return an engine that is the llama-server at ``path``, whatever the settings say."""
+        sections = {_LLAMA_SERVER: {"path": str(path)}}
+        place = Place(group=ENGINES, port=Engine, sections=sections)  # type: ignore[type-abstract]
+        return await self._opener.open(place, _LLAMA_SERVER)
+
+    async def engine_installs(self) -> EngineInstalls:
+        """Return what gets and keeps engines.
+
+        Raises:
+            ConfigurationError: the section of one is wrong.
+        """
+        from gglib.services.engine_installs import EngineInstalls
+
+        sections = self.settings.engines
+        place = Place(group=ENGINE_INSTALLERS, port=EngineInstaller, sections=sections)  # type: ignore[type-abstract]
+        # The usual one first.
+        names = sorted(adapter_names(ENGINE_INSTALLERS), key=lambda name: name != _LLAMA_SERVER)
+        installers = {name: await self._opener.open(place, name) for name in names}
+        return EngineInstalls(installers, await self.downloader())
 
     async def runners(self) -> RunnerSet:
         """Return the runners by name: the default, the configured, the given, and the local one.

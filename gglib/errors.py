@@ -16,6 +16,8 @@
     ├── EngineError
     │   ├── EngineNotFound              no such engine here (with the ways to get one)
     │   ├── EngineCannot                this engine cannot express that intent
+    │   ├── EngineInstallFailed         nothing was installed
+    │   ├── EngineInUse                 it runs, and cannot be removed
     │   └── EngineDied                  it was serving and is gone
     ├── ServerError
     │   ├── NotRunning                  the server is not running
@@ -35,10 +37,16 @@
     │   ├── Unauthorized                no valid key
     │   ├── Forbidden                   a valid key without that right
     │   └── RateLimited                 over the key's limit
+    ├── DownloadError
+    │   ├── DownloadFailed              it could not be fetched, now
+    │   ├── DownloadNotFound            the server has no such file
+    │   ├── DownloadRefused             the server will not give it
+    │   └── HashMismatch                another file came than was asked for
     ├── StorageError
     │   ├── DataDirectoryUnusable       cannot be created or written
     │   ├── DatabaseCorrupt             not a database, or damaged
-    │   └── DatabaseTooNew              written by a newer gglib
+    │   ├── DatabaseTooNew              written by a newer gglib
+    │   └── NoSpace                     the disk has no room for it
     ├── GatewayRunning                  another gateway owns the data directory
     ├── GatewayNotRunning               no gateway owns it
     ├── GatewayUnreachable              it should answer and does not
@@ -66,15 +74,22 @@ __all__ = [
     "DatabaseCorrupt",
     "DatabaseTooNew",
     "DoesNotFit",
+    "DownloadError",
+    "DownloadFailed",
+    "DownloadNotFound",
+    "DownloadRefused",
     "EngineCannot",
     "EngineDied",
     "EngineError",
+    "EngineInUse",
+    "EngineInstallFailed",
     "EngineNotFound",
     "Forbidden",
     "GatewayNotRunning",
     "GatewayRunning",
     "GatewayUnreachable",
     "GglibError",
+    "HashMismatch",
     "InvalidModelFile",
     "InvalidRequest",
     "InvalidValue",
@@ -83,6 +98,7 @@ __all__ = [
     "ModelFileMissing",
     "ModelNotFound",
     "NoRoom",
+    "NoSpace",
     "NotConfigured",
     "NotRunning",
     "PortInUse",
@@ -292,6 +308,34 @@ class EngineCannot(EngineError):
     def __str__(self) -> str:
         return (
             f"engine '{self.engine}' has no way to set {self.field} = {self.value!r}; {self.remedy}"
+        )
+
+
+@_error
+class EngineInstallFailed(EngineError):
+    """A version of an engine could not be installed; what was there is as it was."""
+
+    engine: str
+    name: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.name} of engine '{self.engine}' was not installed: {self.reason}"
+
+
+@_error
+class EngineInUse(EngineError):
+    """A version of an engine runs, and was not removed."""
+
+    engine: str
+    version: str
+    pids: tuple[int, ...]
+
+    def __str__(self) -> str:
+        pids = ", ".join(str(pid) for pid in self.pids)
+        return (
+            f"{self.version} of engine '{self.engine}' is in use by pid {pids}; "
+            "`gglib ps` shows whose it is, `gglib stop` ends it"
         )
 
 
@@ -540,6 +584,59 @@ class RateLimited(AdmissionError):
         return f"over the limit of {self.what}; try again in {self.retry_after_s:.0f} s"
 
 
+class DownloadError(GglibError):
+    """A file could not be fetched. URLs are shown without passwords and queries."""
+
+
+@_error
+class DownloadFailed(DownloadError):
+    """It could not be fetched, now; what came of it is kept."""
+
+    retryable: ClassVar[bool] = True
+    url: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.url} could not be fetched: {self.reason}"
+
+
+@_error
+class DownloadNotFound(DownloadError):
+    """The server has no such file."""
+
+    url: str
+
+    def __str__(self) -> str:
+        return f"{self.url}: the server has no such file; check the name"
+
+
+@_error
+class DownloadRefused(DownloadError):
+    """The server answered, and will not give it; ``status`` is that of HTTP."""
+
+    url: str
+    status: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.url}: the server refuses ({self.status} {self.reason})"
+
+
+@_error
+class HashMismatch(DownloadError):
+    """Another file came than was asked for; nothing of it was kept. Hashes are SHA-256."""
+
+    url: str
+    expected: str
+    actual: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.url} is not what was asked for: its sha256 is {self.actual}, expected "
+            f"{self.expected}; nothing was kept"
+        )
+
+
 class StorageError(GglibError):
     """Something is wrong with what gglib keeps on disk."""
 
@@ -587,6 +684,21 @@ class DatabaseTooNew(StorageError):
         return (
             f"database {self.path} has schema {self.found}, this gglib knows {self.supported}: "
             "a newer gglib wrote it; upgrade gglib, or use another --data-dir"
+        )
+
+
+@_error
+class NoSpace(StorageError):
+    """The disk has no room for what is to be written."""
+
+    path: Path
+    needed_bytes: int
+    available_bytes: int
+
+    def __str__(self) -> str:
+        return (
+            f"the disk of {self.path} has {_size(self.available_bytes)} free, "
+            f"{_size(self.needed_bytes)} are needed; free some space and try again"
         )
 
 

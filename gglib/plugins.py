@@ -23,7 +23,9 @@ from gglib.ports.context import AdapterContext, AdapterFactory
 
 __all__ = [
     "DEVICE_INVENTORIES",
+    "DOWNLOADERS",
     "ENGINES",
+    "ENGINE_INSTALLERS",
     "GROUPS",
     "MODEL_CATALOGS",
     "MODEL_SOURCES",
@@ -43,7 +45,9 @@ __all__ = [
 ]
 
 DEVICE_INVENTORIES = "gglib.device_inventories"
+DOWNLOADERS = "gglib.downloaders"
 ENGINES = "gglib.engines"
+ENGINE_INSTALLERS = "gglib.engine_installers"
 MODEL_CATALOGS = "gglib.model_catalogs"
 MODEL_SOURCES = "gglib.model_sources"
 PROCESS_RUNNERS = "gglib.process_runners"
@@ -60,6 +64,8 @@ GROUPS = (
     PROCESS_TABLES,
     DEVICE_INVENTORIES,
     SERVER_CLIENTS,
+    DOWNLOADERS,
+    ENGINE_INSTALLERS,
 )
 
 P = TypeVar("P")

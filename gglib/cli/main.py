@@ -27,12 +27,16 @@ _STATUSES: dict[type[GglibError], int] = {
     errors.NotRunning: NOT_FOUND,
     errors.EngineNotFound: NOT_FOUND,
     errors.GatewayNotRunning: NOT_FOUND,
+    errors.EngineInUse: REFUSED,
     errors.AdmissionError: REFUSED,
     errors.GatewayRunning: REFUSED,
     errors.DatabaseTooNew: REFUSED,
     errors.ModelExists: REFUSED,
     errors.DoesNotFit: REFUSED,
     errors.NoRoom: REFUSED,
+    errors.NoSpace: REFUSED,
+    errors.DownloadNotFound: NOT_FOUND,
+    errors.DownloadRefused: REFUSED,
 }
 
 
@@ -50,6 +54,7 @@ _COMMANDS = {
         "gglib.cli.models:app",
         "The models gglib knows: add, scan, list, set, remove …",
     ),
+    "engine": ("gglib.cli.engines:app", "Engines: install, list, probe, use, remove."),
     "config": ("gglib.cli.config:app", "Settings: show, check, reload, and their schema."),
     "doctor": ("gglib.cli.doctor:doctor", "Say what is wrong here, and how to mend it."),
     "demo": ("gglib.cli.demo:demo", "Serve a tiny model made on the spot, and ask it something."),
