@@ -122,6 +122,7 @@ def _error(cls: type[E]) -> type[E]:
 
 #: Requests carry names and values of any length; a message stays readable.
 _MAX_SHOWN = 200
+_MAX_NAMED = 5
 
 
 def _shown(value: object) -> str:
@@ -222,7 +223,7 @@ class ModelExists(ModelError):
     def __str__(self) -> str:
         return (
             f"the name '{self.name}' is taken by model '{self.holder}'; "
-            "choose another with --name, or remove that one first"
+            "choose another, or remove that one first"
         )
 
 
@@ -233,8 +234,15 @@ class ModelFileMissing(ModelError):
     path: Path
     known_sources: tuple[str, ...] = ()
     """Where else models come from, if the path may have meant such a place."""
+    others_missing: tuple[Path, ...] = ()
+    """Of a model in several files: the others that are not there either."""
 
     def __str__(self) -> str:
+        if self.others_missing:
+            names = [path.name for path in self.others_missing[:_MAX_NAMED]]
+            more = len(self.others_missing) - len(names)
+            shown = ", ".join(names) + (f" and {more} more" if more else "")
+            return f"{self.path}: no such file, nor {shown}; fetch the missing shards"
         if self.known_sources:
             known = ", ".join(self.known_sources)
             return f"{self.path}: no such file, and no such source; known sources: {known}"

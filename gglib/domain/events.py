@@ -16,6 +16,7 @@ __all__ = [
     "GatewayStarted",
     "GatewayStopped",
     "ModelAdded",
+    "ModelChanged",
     "ModelRemoved",
     "OrphanLeft",
     "OrphanStopped",
@@ -87,8 +88,17 @@ class ModelAdded(Event):
 
 
 @attrs.frozen(kw_only=True)
+class ModelChanged(Event):
+    """A model of the catalog is another: its names, tags, settings, profiles or files."""
+
+    name: ClassVar[str] = "model.changed"
+    model_id: int
+    model_name: str
+
+
+@attrs.frozen(kw_only=True)
 class ModelRemoved(Event):
-    """A model left the catalog; its file was not touched."""
+    """A model left the catalog."""
 
     name: ClassVar[str] = "model.removed"
     model_id: int

@@ -11,6 +11,7 @@ from typing import Any
 
 import attrs
 
+from gglib.domain.file_mark import FileMark
 from gglib.domain.inference import InferenceConfig
 from gglib.domain.validation import (
     at_least,
@@ -43,6 +44,7 @@ class Capability(StrEnum):
     EMBEDDING = "embedding"
     RERANK = "rerank"
     VISION = "vision"
+    AUDIO = "audio"
     TOOLS = "tools"
     REASONING = "reasoning"
     MTP = "mtp"
@@ -100,6 +102,8 @@ class ModelOrigin:
     repository: str | None = None
     revision: str | None = None
     sha256: str | None = None
+    fetched: bool = attrs.field(default=False, validator=flag(optional=False))
+    """Whether gglib fetched its files, and may delete them."""
 
 
 #: The fields of ServerConfig that a model may set for its own servers.
@@ -257,6 +261,19 @@ def _some_paths(_instance: Any, attribute: Any, value: tuple[Path, ...]) -> None
         raise InvalidValue(attribute.name, value, "at least one path")
 
 
+def _marks(value: Iterable[FileMark]) -> tuple[FileMark, ...]:
+    return tuple(value)
+
+
+def _optional_path(value: Path | str | None) -> Path | None:
+    return None if value is None else Path(value)
+
+
+def _one_for_each(instance: Model, attribute: Any, value: tuple[FileMark, ...]) -> None:
+    if value and len(value) != len(instance.paths):
+        raise InvalidValue(attribute.name, len(value), f"{len(instance.paths)}, as paths has")
+
+
 def _names(_instance: Any, attribute: Any, value: Iterable[str]) -> None:
     for name in value:
         model_name(_instance, attribute, name)
@@ -279,6 +296,10 @@ class Model:
     facts: ModelFacts = attrs.field(factory=ModelFacts)
     aliases: tuple[str, ...] = attrs.field(default=(), converter=_texts, validator=_names)
     tags: tuple[str, ...] = attrs.field(default=(), converter=_texts)
+    marks: tuple[FileMark, ...] = attrs.field(default=(), converter=_marks, validator=_one_for_each)
+    """What each of ``paths`` was when it was read; empty: not known."""
+    mmproj_path: Path | None = attrs.field(default=None, converter=_optional_path)
+    """The projector that was found beside it; ``defaults.server`` may name another, or none."""
     profiles: tuple[Profile, ...] = attrs.field(default=(), converter=_profiles)
     defaults: ModelDefaults = attrs.field(factory=ModelDefaults)
     origin: ModelOrigin = attrs.field(factory=ModelOrigin)

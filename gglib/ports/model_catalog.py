@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from gglib.domain.model import Model
 from gglib.domain.model_run import ModelRun
@@ -46,6 +46,24 @@ class ModelCatalog(ABC):
             ModelNotFound: there is none.
             ModelExists: its new name, or an alias, names another model.
         """
+
+    async def edit(self, model_id: int, change: Callable[[Model], Model]) -> Model:
+        """Replace the model by what ``change`` makes of it now, and return that.
+
+        Nothing comes between: of edits that meet, each begins with what the other has made.
+        ``change`` is pure, keeps the id, and may be called more than once, in any thread; what it
+        raises is raised, and nothing is changed. What it returns as it was is no change.
+
+        Here it reads, then writes: a catalog that others can write to meanwhile overrides it.
+
+        Raises:
+            ModelNotFound, ModelExists: as for ``update``.
+        """
+        before = await self.get(model_id)
+        after = change(before)
+        if after != before:
+            await self.update(after)
+        return after
 
     @abstractmethod
     async def remove(self, model_id: int) -> None:

@@ -61,7 +61,8 @@ async def choose_engine(
 def config_for(model: Model, overrides: Mapping[str, Any], engine: str) -> ServerConfig:
     """Return the server that ``model`` should get: its defaults, changed by ``overrides``.
 
-    A model that can only embed, or rerank, is served for that unless something else is said.
+    A model that can only embed, or rerank, is served for that, and one with a projector beside it
+    gets that, unless something else is said.
 
     Raises:
         InvalidValue: an override is no setting of a server, or out of its range.
@@ -72,7 +73,7 @@ def config_for(model: Model, overrides: Mapping[str, Any], engine: str) -> Serve
             known = ", ".join(sorted(SERVER_DEFAULT_FIELDS))
             expected = f"'{close[0]}'" if close else f"one of {known}"
             raise InvalidValue("server setting", name, expected)
-    chosen = {**_implied(model), **model.defaults.server, **overrides}
+    chosen = {**_implied(model, engine), **model.defaults.server, **overrides}
     config = ServerConfig(
         model_id=model.id,
         model_name=model.name,
@@ -103,10 +104,12 @@ def is_served_alike(one: Model, other: Model) -> bool:
     return served(one) == served(other)
 
 
-def _implied(model: Model) -> dict[str, Any]:
+def _implied(model: Model, engine: str) -> dict[str, Any]:
     capabilities = model.facts.capabilities
     if capabilities & _TEXT:
-        return {}
+        # Of another engine nobody knows whether it takes one: it is told by mmproj_path.
+        found = model.mmproj_path if engine in DEFAULT_ENGINES else None
+        return {} if found is None else {"mmproj_path": found}
     if Capability.RERANK in capabilities:
         return {"embeddings": True, "pooling": "rank"}
     return {"embeddings": True} if Capability.EMBEDDING in capabilities else {}

@@ -9,7 +9,7 @@ from pathlib import Path
 import anyio
 import attrs
 
-from gglib.domain.events import ModelAdded, ModelRemoved
+from gglib.domain.events import ModelAdded
 from gglib.domain.model import (
     Model,
     ModelDefaults,
@@ -19,11 +19,13 @@ from gglib.domain.model import (
     check_alias,
 )
 from gglib.domain.names import NameIndex, ResolvedName
-from gglib.errors import GglibError, InvalidRequest, ModelError, ModelExists
+from gglib.domain.projector import Projector, choose_projector, with_projector
+from gglib.errors import GglibError, ModelError
 from gglib.ports.clock import Clock
 from gglib.ports.event_sink import EventSink
 from gglib.ports.model_catalog import ModelCatalog
 from gglib.ports.model_source import LocatedModel, ModelSource
+from gglib.services.model_changes import ModelChanges
 from gglib.services.sources import ModelSources, reference_of
 
 __all__ = ["Declaration", "Declared", "ModelService"]
@@ -53,8 +55,8 @@ class Declared:
     """Of the catalog too, by name."""
 
 
-class ModelService:
-    """Finds, adds and removes models. Declared models win over catalog rows of their name."""
+class ModelService(ModelChanges):
+    """Finds, adds and changes models. Declared models win over catalog rows of their name."""
 
     def __init__(
         self,
@@ -90,7 +92,7 @@ class ModelService:
         return self._index.resolve(name)
 
     async def list(self) -> list[Model]:
-        """Return every model, by name."""
+        """Return every model, by name; ``find_models`` picks and sorts them."""
         await self.refresh()
         return sorted(self._models.values(), key=lambda model: model.name)
 
@@ -105,7 +107,8 @@ class ModelService:
         """Read the file that ``reference`` names and keep it as a model.
 
         ``reference`` is a path, relative to the working directory or absolute, with ``~`` for
-        a home; or, as a text, ``NAME:REST`` for what the source ``NAME`` calls ``REST``.
+        a home; or, as a text, ``NAME:REST`` for what the source ``NAME`` calls ``REST``. A
+        projector that lies beside the file and is the model's is kept with it.
 
         Raises:
             ModelFileMissing, InvalidModelFile: there is no model there.
@@ -117,44 +120,25 @@ class ModelService:
         if not isinstance(reference, str):
             reference = reference_of(reference)
         located = await self._sources.locate(reference)
+        projector = await self._projector_of(located)
         await self.refresh()
         model = Model(
             id=0,
             name=located.suggested_name if name is None else name,
             paths=located.paths,
             size_bytes=located.size_bytes,
-            facts=located.facts,
+            facts=with_projector(located.facts, projector),
+            marks=located.marks,
+            mmproj_path=None if projector is None else projector.path,
             aliases=names,
             defaults=defaults or ModelDefaults(),
             origin=ModelOrigin(kind=self._sources.split(reference)[0]),
             added_at=self._clock.now(),
         )
-        for declared in (self._declared or {}).values():
-            for taken in (model.name, *names):
-                if taken in (declared.name, *declared.aliases):
-                    raise ModelExists(taken, f"{declared.name} (declared in the configuration)")
+        self._refuse_declared_names((model.name, *names))
         model = await self._catalog.add(model)
         self._events.emit(
             ModelAdded(at=self._clock.now(), model_id=model.id, model_name=model.name)
-        )
-        return model
-
-    async def remove(self, name: str) -> Model:
-        """Forget the model that ``name`` means, and return it. Files are not touched.
-
-        Raises:
-            ModelNotFound, AmbiguousModel: there is no one such model.
-            InvalidRequest: a configuration file declares it.
-        """
-        model = (await self.resolve(name)).model
-        if model.origin.kind == "config":
-            raise InvalidRequest(
-                f"model '{model.name}' is declared in the configuration file; remove it there",
-                "model",
-            )
-        await self._catalog.remove(model.id)
-        self._events.emit(
-            ModelRemoved(at=self._clock.now(), model_id=model.id, model_name=model.name)
         )
         return model
 
@@ -229,10 +213,17 @@ class ModelService:
         self._index = NameIndex(models.values())
         self._revision = revision
 
+    async def _projector_of(self, located: LocatedModel) -> Projector | None:
+        path = located.paths[0]
+        projectors = await self._sources.projectors(path.parent)
+        return choose_projector(path, located.facts, projectors)
+
     async def _declare(self, item: Declaration) -> Model:
         try:
             located = await self._sources.locate(reference_of(item.path))
+            projector = await self._projector_of(located)
         except ModelError:
+            projector = None
             # An engine of the user's may serve what we cannot read, or the file may come later.
             located = LocatedModel(
                 paths=(item.path,),
@@ -245,7 +236,8 @@ class ModelService:
             name=item.name,
             paths=located.paths,
             size_bytes=located.size_bytes,
-            facts=located.facts,
+            facts=with_projector(located.facts, projector),
+            mmproj_path=None if projector is None else projector.path,
             aliases=item.aliases,
             profiles=item.profiles,
             defaults=item.defaults,

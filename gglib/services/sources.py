@@ -8,8 +8,10 @@ from collections.abc import Callable, Collection
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from pathlib import Path
 
+from gglib.domain.file_mark import FileMark
+from gglib.domain.projector import Projector
 from gglib.errors import InvalidValue, ModelFileMissing
-from gglib.ports.model_source import LocatedModel, ModelSource
+from gglib.ports.model_source import FolderSurvey, LocatedModel, ModelSource
 
 __all__ = ["FILES", "ModelSources", "check_source_name", "reference_of"]
 
@@ -101,6 +103,22 @@ class ModelSources(ModelSource):
             if _REFERENCE.fullmatch(reference) and (known := self._known()):
                 raise ModelFileMissing(Path(reference), tuple(sorted(known))) from None
             raise
+
+    async def projectors(self, folder: Path) -> tuple[Projector, ...]:
+        """Ask the source of files."""
+        return await self._files.projectors(folder)
+
+    async def survey(self, folder: str, known: Collection[Path]) -> FolderSurvey:
+        """Ask the source of files."""
+        return await self._files.survey(folder, known)
+
+    async def digest(self, path: Path, on_bytes: Callable[[int], None] | None = None) -> FileMark:
+        """Ask the source of files."""
+        return await self._files.digest(path, on_bytes)
+
+    async def delete(self, path: Path) -> None:
+        """Ask the source of files."""
+        await self._files.delete(path)
 
     def _known(self) -> frozenset[str]:
         return frozenset(name for name in self._names() if _NAME.fullmatch(name)) - _RESERVED

@@ -7,7 +7,7 @@ They keep every promise of their ports within one process, and last as long as t
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import attrs
@@ -69,15 +69,16 @@ class MemoryModelCatalog(ModelCatalog):
     async def update(self, model: Model) -> None:
         """Replace what is kept under ``model.id``; see the port, and the class for renaming."""
         await checkpoint()
-        before = self._get(model.id)
-        self._refuse_taken_names(model, but_id=model.id)
-        del self._ids[before.name]
-        displaced = self._ids.get(model.name)
-        if displaced is not None:
-            self._runs.pop(displaced, None)
-        self._ids[model.name] = model.id
-        self._forget(before)
-        self._keep(model)
+        self._update(model)
+
+    async def edit(self, model_id: int, change: Callable[[Model], Model]) -> Model:
+        """Replace the model by what ``change`` makes of it; see the port."""
+        await checkpoint()
+        before = self._get(model_id)
+        after = change(before)
+        if after != before:
+            self._update(after)
+        return after
 
     async def remove(self, model_id: int) -> None:
         """Forget the model; its name keeps the id."""
@@ -114,6 +115,17 @@ class MemoryModelCatalog(ModelCatalog):
         kept = attrs.evolve(model, id=self._assign_id(model.name))
         self._keep(kept)
         return kept
+
+    def _update(self, model: Model) -> None:
+        before = self._get(model.id)
+        self._refuse_taken_names(model, but_id=model.id)
+        del self._ids[before.name]
+        displaced = self._ids.get(model.name)
+        if displaced is not None:
+            self._runs.pop(displaced, None)
+        self._ids[model.name] = model.id
+        self._forget(before)
+        self._keep(model)
 
     def _get(self, model_id: int) -> Model:
         try:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import attrs
-from sqlalchemy import Connection, delete, exists, insert, select, union_all, update
+from sqlalchemy import Connection, Select, delete, exists, insert, select, union_all, update
 
 from gglib.domain.model import Model
 from gglib.domain.model_run import KEPT_RUNS, ModelRun
@@ -70,9 +70,7 @@ class SqliteModelCatalog(ModelCatalog):
 
     async def get(self, model_id: int) -> Model:
         """Return the model with this id; see the port."""
-        if not 0 <= model_id <= _MAX_ID:
-            raise _not_found(model_id)
-        query = select(models.c.document).where(models.c.id == model_id)
+        query = _document_of(model_id)
         document = await self._database.read(lambda connection: connection.scalar(query))
         if document is None:
             raise _not_found(model_id)
@@ -97,19 +95,23 @@ class SqliteModelCatalog(ModelCatalog):
     async def update(self, model: Model) -> None:
         """Replace what is kept under ``model.id``; see the port, and the class for renaming."""
 
-        def work(connection: Connection) -> None:
-            changed = connection.execute(
-                update(models).where(models.c.id == model.id).values(**_columns(model))
-            )
-            if not changed.rowcount:
-                raise _not_found(model.id)
-            _refuse_taken_names(connection, model, but_id=model.id)
-            _move_name(connection, model)
-            connection.execute(delete(model_aliases).where(model_aliases.c.model_id == model.id))
-            _keep_aliases(connection, model)
-            _count_change(connection)
+        await self._database.write(lambda connection: _update(connection, model))
 
-        await self._database.write(work)
+    async def edit(self, model_id: int, change: Callable[[Model], Model]) -> Model:
+        """Replace the model by what ``change`` makes of it, in one transaction; see the port."""
+        query = _document_of(model_id)
+
+        def work(connection: Connection) -> Model:
+            document = connection.scalar(query)
+            if document is None:
+                raise _not_found(model_id)
+            before = read_document(self._database, f"model #{model_id}", document, Model)
+            after = change(before)
+            if after != before:
+                _update(connection, after)
+            return after
+
+        return await self._database.write(work)
 
     async def remove(self, model_id: int) -> None:
         """Forget the model; its name keeps the id."""
@@ -172,6 +174,25 @@ class SqliteModelCatalog(ModelCatalog):
 
 def _not_found(model_id: int) -> ModelNotFound:
     return ModelNotFound(f"#{model_id}")
+
+
+def _document_of(model_id: int) -> Select[Any]:
+    if not 0 <= model_id <= _MAX_ID:
+        raise _not_found(model_id)
+    return select(models.c.document).where(models.c.id == model_id)
+
+
+def _update(connection: Connection, model: Model) -> None:
+    changed = connection.execute(
+        update(models).where(models.c.id == model.id).values(**_columns(model))
+    )
+    if not changed.rowcount:
+        raise _not_found(model.id)
+    _refuse_taken_names(connection, model, but_id=model.id)
+    _move_name(connection, model)
+    connection.execute(delete(model_aliases).where(model_aliases.c.model_id == model.id))
+    _keep_aliases(connection, model)
+    _count_change(connection)
 
 
 def _columns(model: Model) -> dict[str, Any]:

@@ -12,9 +12,10 @@ from itertools import repeat
 from operator import length_hint
 from pathlib import Path
 
+from gglib.domain.file_mark import FileMark
 from gglib.errors import InvalidModelFile, ModelFileMissing
 
-__all__ = ["BoundedReader", "MalformedFile", "open_bounded"]
+__all__ = ["BoundedReader", "MalformedFile", "mark_of", "open_bounded", "open_regular"]
 
 _WINDOW_BYTES = 1 << 20
 #: Real headers are below 40 MiB; a file that asks for more is not one.
@@ -42,11 +43,17 @@ class BoundedReader:
         "_start",
         "_walked",
         "_window",
+        "_window_bytes",
+        "mark",
         "size",
     )
 
-    def __init__(self, file: io.RawIOBase, size: int) -> None:
-        self.size = size
+    def __init__(
+        self, file: io.RawIOBase, mark: FileMark, window_bytes: int = _WINDOW_BYTES
+    ) -> None:
+        self.mark = mark
+        self.size = mark.size_bytes
+        self._window_bytes = window_bytes
         self._file = file
         self._window = b""
         self._start = 0
@@ -130,7 +137,7 @@ class BoundedReader:
 
     def _refill(self, count: int) -> None:
         self._start, self._position = self.offset, 0
-        wanted = min(max(count, _WINDOW_BYTES), self.size - self._start)
+        wanted = min(max(count, self._window_bytes), self.size - self._start)
         self._read_bytes += wanted
         if self._read_bytes > _READ_LIMIT_BYTES:
             raise MalformedFile(f"its header is larger than {_READ_LIMIT_BYTES >> 20} MiB")
@@ -145,14 +152,27 @@ class BoundedReader:
 
 
 @contextmanager
-def open_bounded(path: Path) -> Iterator[BoundedReader]:
+def open_bounded(path: Path, window_bytes: int = _WINDOW_BYTES) -> Iterator[BoundedReader]:
+    """Open the file at ``path`` as ``open_regular`` does; ``window_bytes`` are read at a time.
+
+    Inside the block ``MalformedFile`` becomes ``InvalidModelFile``, too.
+
+    Raises:
+        ModelFileMissing, InvalidModelFile: as for ``open_regular``.
+    """
+    with open_regular(path) as (file, mark):
+        yield BoundedReader(file, mark, window_bytes)
+
+
+@contextmanager
+def open_regular(path: Path) -> Iterator[tuple[io.FileIO, FileMark]]:
     """Open the regular file at ``path``; never waits for a pipe or wakes a device.
 
     Inside the block ``MalformedFile`` and ``OSError`` become ``InvalidModelFile``.
 
     Raises:
         ModelFileMissing: there is no such file, or a link to nowhere.
-        InvalidModelFile: it is no regular file, or may not be read.
+        InvalidModelFile: it is no regular file, may not be read, or was written to meanwhile.
     """
     try:
         _check_regular(os.stat(path))  # noqa: PTH116 - beside the descriptor's fstat
@@ -161,7 +181,10 @@ def open_bounded(path: Path) -> Iterator[BoundedReader]:
         with io.FileIO(descriptor) as file:
             found = os.fstat(descriptor)
             _check_regular(found)
-            yield BoundedReader(file, found.st_size)
+            mark = mark_of(found)
+            yield file, mark
+            if mark_of(os.fstat(descriptor)) != mark:
+                raise MalformedFile("it changed while it was read; try again when it is complete")
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ModelFileMissing(path) from error
     except PermissionError as error:
@@ -171,6 +194,11 @@ def open_bounded(path: Path) -> Iterator[BoundedReader]:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise InvalidModelFile(path, f"cannot be read: {reason}") from error
+
+
+def mark_of(found: os.stat_result) -> FileMark:
+    """Return what tells later whether a file has changed."""
+    return FileMark(size_bytes=found.st_size, mtime_ns=found.st_mtime_ns)
 
 
 def _check_regular(found: os.stat_result) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from itertools import chain
 
 from gglib.domain.model import Capability, ModelFacts
 from gglib_adapters.sources.bounded_reader import MalformedFile
@@ -18,7 +19,7 @@ from gglib_adapters.sources.gguf_header import (
 )
 from gglib_adapters.sources.memory_facts import count_of, memory_facts
 
-__all__ = ["facts_of"]
+__all__ = ["facts_of", "title_of"]
 
 #: Architectures that give vectors and no text. Source: gguf 0.19.0, MODEL_ARCH_NAMES.
 _ENCODERS = frozenset(
@@ -43,7 +44,7 @@ _OTHER_FILES = {
     "adapter": "a LoRA adapter, not a model; `gglib lora add` takes it",
     "imatrix": "an importance matrix, not a model",
     "mmproj": "a multimodal projector (mmproj), not a model; "
-    "add its model and set mmproj_path to this file",
+    "add its model, and this is found beside it, or set mmproj_path to this file",
 }
 _OTHER_ARCHITECTURES = {
     "clip": _OTHER_FILES["mmproj"],
@@ -88,7 +89,11 @@ def facts_of(header: GgufHeader, *shards: GgufTensors) -> ModelFacts:
     template = _text(metadata.get("tokenizer.chat_template"))
     return ModelFacts(
         architecture=architecture,
-        quantization=quantization_label(bytes_by_type, metadata.get("general.file_type")),
+        quantization=quantization_label(
+            bytes_by_type,
+            metadata.get("general.file_type"),
+            chain.from_iterable(zip(part.names, part.types, strict=True) for part in tensors),
+        ),
         parameters=min(sum(part.elements for part in tensors), _MAX_INT),
         context_length=number("context_length"),
         layers=number("block_count"),
@@ -99,7 +104,7 @@ def facts_of(header: GgufHeader, *shards: GgufTensors) -> ModelFacts:
         expert_used_count=number("expert_used_count"),
         vocabulary_size=_count(metadata.get("tokenizer.ggml.tokens")) or number("vocab_size"),
         chat_template=template,
-        display_name=_title(metadata.get("general.name")),
+        display_name=title_of(metadata),
         capabilities=_capabilities(
             architecture, metadata, [name for part in tensors for name in part.names], template
         ),
@@ -144,6 +149,8 @@ def _capabilities(
 
 
 def _count(value: GgufValue | None) -> int | None:
+    if isinstance(value, tuple):
+        return len(value)
     return value.count if isinstance(value, SkippedArray) else None
 
 
@@ -151,7 +158,9 @@ def _text(value: GgufValue | None) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
-def _title(value: GgufValue | None) -> str | None:
+def title_of(metadata: Mapping[str, GgufValue]) -> str | None:
+    """Return what a file's author calls it, fit for a terminal."""
+    value = metadata.get("general.name")
     if not isinstance(value, str):
         return None
     # It ends up on terminals: no control characters.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 import attrs
@@ -103,23 +104,59 @@ FILE_TYPES: Mapping[int, tuple[str, str]] = MappingProxyType(
 _UNQUANTIZED = frozenset({"F32", "F16", "BF16"})
 
 
-def quantization_label(bytes_by_type: Mapping[int, int], file_type: object) -> str | None:
+#: What tells a mixture from its siblings: matrices that some of them keep in more bits.
+_TELLING = re.compile(r"blk\.\d+\.(attn_v|attn_qkv|attn_output|ffn_down(?:_exps)?)\.weight")
+
+
+def quantization_label(
+    bytes_by_type: Mapping[int, int],
+    file_type: object,
+    tensors: Iterable[tuple[str, int]] = (),
+) -> str | None:
     """Return a label in llama.cpp's style (``Q4_K_M``), or ``None`` without tensors.
 
     The tensors decide. ``general.file_type`` only refines what they say: its label is used
     if its element type is the one with the most bytes, or (for quantized types) if any tensor
     has it, since small models keep many tensors in other types; a file type that converters
-    left behind (F16 on a quantized file) is thus ignored. Otherwise the label is the name of
-    the type with the most bytes, ``type N`` for one that is not known here.
+    left behind (F16 on a quantized file) is thus ignored. Otherwise it is the mixture that
+    ``tensors``, names with their types, are of, or the name of the type with the most bytes:
+    ``type N`` for one that is not known here.
     """
     if not bytes_by_type:
         return None
     dominant = max(bytes_by_type, key=lambda kind: (bytes_by_type[kind], -kind))
-    known = GGML_TYPES.get(dominant)
-    name = known.name if known is not None else f"type {dominant}"
+    name = _type_name(dominant)
     if isinstance(file_type, int) and file_type in FILE_TYPES:
         label, base = FILE_TYPES[file_type]
         present = {GGML_TYPES[kind].name for kind in bytes_by_type if kind in GGML_TYPES}
         if base == name or (base in present and base not in _UNQUANTIZED):
             return label
-    return name
+    return _mixture(name, tensors)
+
+
+def _mixture(base: str, tensors: Iterable[tuple[str, int]]) -> str:
+    """Return the mixture of mostly ``base``.
+
+    Source: llama.cpp src/llama-quant.cpp, llama_tensor_get_type, build 11434.
+    """
+    if base not in {"Q3_K", "Q4_K", "Q5_K"}:
+        return base
+    types: dict[str, set[str]] = {}
+    for name, kind in tensors:
+        if match := _TELLING.fullmatch(name):
+            types.setdefault(match[1], set()).add(_type_name(kind))
+    if not types:
+        return base
+    if base == "Q3_K":
+        of_output = types.get("attn_output", set())
+        size = "L" if "Q5_K" in of_output else "M" if "Q4_K" in of_output else "S"
+    else:
+        raised = types.get("attn_v", set()) | types.get("ffn_down", set())
+        raised |= types.get("ffn_down_exps", set())
+        size = "M" if "Q6_K" in raised or types.get("attn_qkv", set()) - {base} else "S"
+    return f"{base}_{size}"
+
+
+def _type_name(kind: int) -> str:
+    known = GGML_TYPES.get(kind)
+    return known.name if known is not None else f"type {kind}"

@@ -6,9 +6,11 @@ import struct
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import TypeAlias
 
 import attrs
 
+from gglib.domain.file_mark import FileMark
 from gglib_adapters.sources.bounded_reader import BoundedReader, MalformedFile, open_bounded
 from gglib_adapters.sources.ggml_types import GGML_TYPES
 
@@ -20,6 +22,7 @@ __all__ = [
     "GgufTensors",
     "GgufValue",
     "SkippedArray",
+    "peek_gguf_kind",
     "read_gguf_header",
 ]
 
@@ -40,6 +43,11 @@ _MAX_NAME_BYTES = 65_535
 _MAX_KEPT_STRING_BYTES = 1 << 20
 _MAX_KEPT_TEXT_BYTES = 1 << 21
 _MAX_KEPT_ITEMS = 4096
+_MAX_KEPT_STRINGS = 1024
+_MAX_PROJECTION_SIZES = 64
+#: By convention the architecture is the first entry; so many are looked at for it.
+_MAX_PEEKED_PAIRS = 8
+_PEEK_BYTES = 4096
 _MAX_KEPT_ITEMS_IN_ALL = 1 << 16
 
 
@@ -51,7 +59,7 @@ class SkippedArray:
     count: int
 
 
-GgufValue = int | float | str | tuple[int | float, ...] | SkippedArray
+GgufValue: TypeAlias = "int | float | str | SkippedArray | tuple[GgufValue, ...]"
 
 
 @attrs.frozen(kw_only=True)
@@ -59,11 +67,15 @@ class GgufTensors:
     """The tensors of one file, summed up. ``elements`` counts all of them."""
 
     names: tuple[str, ...] = ()
+    types: tuple[int, ...] = ()
+    """ggml types, in the order of ``names``."""
     elements: int = 0
     bytes_by_type: Mapping[int, int] = MappingProxyType({})
     """Sizes by ggml type; types unknown here count one byte per element."""
     bytes_by_name: Mapping[str, int] = MappingProxyType({})
     """Sizes of the tensors at both ends of a model: ``END_TENSORS``."""
+    projection_sizes: frozenset[int] = frozenset()
+    """Dimensions of a projector's last layers (``mm.…``)."""
 
 
 @attrs.frozen(kw_only=True)
@@ -72,7 +84,7 @@ class GgufHeader:
 
     version: int
     big_endian: bool
-    size_bytes: int
+    mark: FileMark
     metadata: Mapping[str, GgufValue]
     tensors: GgufTensors
 
@@ -94,6 +106,21 @@ def read_gguf_header(path: Path) -> GgufHeader:
         return _Parser(reader).parse()
 
 
+def peek_gguf_kind(path: Path) -> tuple[str | None, str | None]:
+    """Return ``general.architecture`` and ``general.type``, read from the file's first 4 KiB.
+
+    ``None``: it is not said among the first entries. Cheap: for looking at whole folders.
+
+    Raises:
+        ModelFileMissing, InvalidModelFile: as for ``read_gguf_header``.
+    """
+    with open_bounded(path, _PEEK_BYTES) as reader:
+        found = _Parser(reader).peek()
+    kinds = [found.get(key) for key in ("general.architecture", "general.type")]
+    architecture, kind = (value if isinstance(value, str) else None for value in kinds)
+    return architecture, kind
+
+
 class _Parser:
     __slots__ = ("_alignment", "_kept_items", "_kept_text_bytes", "_numbers", "_order", "_reader")
 
@@ -106,23 +133,34 @@ class _Parser:
         self._alignment = _DEFAULT_ALIGNMENT
 
     def parse(self) -> GgufHeader:
-        version = self._read_version()
-        tensor_count = self._count(_MAX_TENSORS, 24, "tensors")
-        pair_count = self._count(_MAX_PAIRS, 13, "metadata entries")
-        metadata: dict[str, GgufValue] = {}
-        for _ in range(pair_count):
-            key = self._name("a metadata key")
-            if key in metadata:
-                raise MalformedFile(f"damaged: its metadata has {key[:80]!r} twice")
-            metadata[key] = self._value(self._type())
+        version, tensor_count, pair_count = self._read_counts()
+        metadata = self._read_pairs(pair_count)
         self._alignment = _alignment(metadata.get("general.alignment", _DEFAULT_ALIGNMENT))
         return GgufHeader(
             version=version,
             big_endian=self._order == ">",
-            size_bytes=self._reader.size,
+            mark=self._reader.mark,
             metadata=MappingProxyType(metadata),
             tensors=self._read_tensors(tensor_count),
         )
+
+    def peek(self) -> Mapping[str, GgufValue]:
+        _, _, pair_count = self._read_counts()
+        return self._read_pairs(min(pair_count, _MAX_PEEKED_PAIRS))
+
+    def _read_counts(self) -> tuple[int, int, int]:
+        version = self._read_version()
+        tensor_count = self._count(_MAX_TENSORS, 24, "tensors")
+        return version, tensor_count, self._count(_MAX_PAIRS, 13, "metadata entries")
+
+    def _read_pairs(self, count: int) -> dict[str, GgufValue]:
+        metadata: dict[str, GgufValue] = {}
+        for _ in range(count):
+            key = self._name("a metadata key")
+            if key in metadata:
+                raise MalformedFile(f"damaged: its metadata has {key[:80]!r} twice")
+            metadata[key] = self._value(self._type())
+        return metadata
 
     def _read_version(self) -> int:
         reader = self._reader
@@ -185,28 +223,37 @@ class _Parser:
     def _array(self, depth: int = 1) -> GgufValue:
         kind, count = self._type(), self._reader.length()
         if kind == _STRING:
-            self._reader.skip_strings(count)
-        elif kind == _ARRAY:
-            self._skip_nested(count, depth)
-        else:
-            layout = self._number(kind)
-            self._reader.require(count * layout.size)
-            if depth == 1 and self._may_keep(count):
-                return self._items(kind, count)
-            self._reader.skip(count * layout.size)
+            return self._strings(count)
+        if kind == _ARRAY:
+            return self._nested(count, depth)
+        layout = self._number(kind)
+        self._reader.require(count * layout.size)
+        if self._may_keep(count, _MAX_KEPT_ITEMS):
+            return self._items(kind, count)
+        self._reader.skip(count * layout.size)
         return SkippedArray(kind, count)
 
-    def _skip_nested(self, count: int, depth: int) -> None:
+    def _strings(self, count: int) -> GgufValue:
+        self._reader.require(8 * count)
+        if self._may_keep(count, _MAX_KEPT_STRINGS):
+            return tuple([self._text() for _ in range(count)])
+        self._reader.skip_strings(count)
+        return SkippedArray(_STRING, count)
+
+    def _nested(self, count: int, depth: int) -> GgufValue:
         if depth == _MAX_DEPTH:
             raise MalformedFile(f"damaged: arrays nested more than {_MAX_DEPTH} deep")
         self._reader.require(12 * count)
         self._reader.walk(count)
+        if self._may_keep(count, _MAX_KEPT_STRINGS):
+            return tuple([self._array(depth + 1) for _ in range(count)])
         for _ in range(count):
             self._array(depth + 1)
+        return SkippedArray(_ARRAY, count)
 
-    def _may_keep(self, count: int) -> bool:
+    def _may_keep(self, count: int, limit: int) -> bool:
         self._kept_items += count
-        if count <= _MAX_KEPT_ITEMS and self._kept_items <= _MAX_KEPT_ITEMS_IN_ALL:
+        if count <= limit and self._kept_items <= _MAX_KEPT_ITEMS_IN_ALL:
             return True
         self._kept_items -= count
         return False
@@ -218,8 +265,9 @@ class _Parser:
 
     def _read_tensors(self, count: int) -> GgufTensors:
         reader = self._reader
-        names, bytes_by_type = [], dict[int, int]()
-        ends = dict[str, int]()
+        names, types = [], list[int]()
+        bytes_by_type, ends = dict[int, int](), dict[str, int]()
+        projection_sizes = set[int]()
         elements, end, last = 0, 0, ""
         for _ in range(count):
             name = self._name("a tensor's name")
@@ -229,9 +277,17 @@ class _Parser:
             shape = [reader.length() for _ in range(rank)]
             kind, offset = self._type(), reader.length()
             size, size_bytes = _tensor_size(name, shape, kind)
+            if offset % self._alignment:
+                raise MalformedFile(
+                    f"damaged: tensor {name[:80]!r} lies at {offset}, "
+                    f"no multiple of the alignment, {self._alignment}"
+                )
             names.append(name)
+            types.append(kind)
             if name in END_TENSORS:
                 ends[name] = size_bytes
+            elif name.startswith("mm.") and len(projection_sizes) < _MAX_PROJECTION_SIZES:
+                projection_sizes.update(shape)
             elements += size
             bytes_by_type[kind] = bytes_by_type.get(kind, 0) + size_bytes
             if offset + size_bytes > end and kind in GGML_TYPES:
@@ -242,11 +298,15 @@ class _Parser:
                 f"truncated: tensor {last[:80]!r} ends at byte {data_start + end}, "
                 f"the file at byte {reader.size}; fetch it again"
             )
+        if len(set(names)) < count:
+            raise MalformedFile("damaged: two of its tensors have the same name")
         return GgufTensors(
             names=tuple(names),
+            types=tuple(types),
             elements=elements,
             bytes_by_type=MappingProxyType(bytes_by_type),
             bytes_by_name=MappingProxyType(ends),
+            projection_sizes=frozenset(projection_sizes),
         )
 
 
