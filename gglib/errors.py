@@ -12,7 +12,13 @@
     │   ├── AmbiguousModel              several models answer to the name
     │   ├── ModelExists                 the name is taken
     │   ├── ModelFileMissing            the file is not there
-    │   └── InvalidModelFile            the file is not a model we can read
+    │   ├── InvalidModelFile            the file is not a model we can read
+    │   └── HubError                    a hub of models
+    │       ├── RepositoryNotFound      it has no such repository, or revision
+    │       ├── QuantizationNotFound    the repository has no such model
+    │       ├── HubAccessDenied         it wants a token, or another one
+    │       ├── HubUnavailable          it does not answer as it should, now
+    │       └── HubAnswerWrong          what it says cannot be true
     ├── EngineError
     │   ├── EngineNotFound              no such engine here (with the ways to get one)
     │   ├── EngineCannot                this engine cannot express that intent
@@ -38,6 +44,7 @@
     │   ├── DataDirectoryUnusable       cannot be created or written
     │   ├── DatabaseCorrupt             not a database, or damaged
     │   └── DatabaseTooNew              written by a newer gglib
+    ├── PullNotFound                    no such pull is on record
     ├── GatewayRunning                  another gateway owns the data directory
     ├── GatewayUnreachable              it should answer and does not
     └── AdapterError                    a plug-in is missing or broken
@@ -72,6 +79,10 @@ __all__ = [
     "GatewayRunning",
     "GatewayUnreachable",
     "GglibError",
+    "HubAccessDenied",
+    "HubAnswerWrong",
+    "HubError",
+    "HubUnavailable",
     "InvalidModelFile",
     "InvalidRequest",
     "InvalidValue",
@@ -83,9 +94,12 @@ __all__ = [
     "NotConfigured",
     "NotRunning",
     "PortInUse",
+    "PullNotFound",
+    "QuantizationNotFound",
     "QueueFull",
     "QueueTimeout",
     "RateLimited",
+    "RepositoryNotFound",
     "ServerError",
     "ShuttingDown",
     "StartFailed",
@@ -258,6 +272,44 @@ class InvalidModelFile(ModelError):
 
     def __str__(self) -> str:
         return f"{self.path}: {self.reason}"
+
+
+@_error
+class HubError(ModelError):
+    """A hub of models cannot, or will not, give what was asked for."""
+
+    message: str
+
+    def __str__(self) -> str:
+        return self.message
+
+
+@_error
+class RepositoryNotFound(HubError):
+    """The hub has no such repository, or the repository no such revision."""
+
+
+@_error
+class QuantizationNotFound(HubError):
+    """The repository has no such model, or none that fits."""
+
+
+@_error
+class HubAccessDenied(HubError):
+    """The hub wants a token, or another one; the message says how to get it."""
+
+
+@_error
+class HubUnavailable(HubError):
+    """The hub does not answer as it should, now."""
+
+    retryable: ClassVar[bool] = True
+    retry_after_s: float | None = None
+
+
+@_error
+class HubAnswerWrong(HubError):
+    """What the hub says cannot be true; nothing of it was used."""
 
 
 class EngineError(GglibError):
@@ -571,6 +623,16 @@ class DatabaseTooNew(StorageError):
             f"database {self.path} has schema {self.found}, this gglib knows {self.supported}: "
             "a newer gglib wrote it; upgrade gglib, or use another --data-dir"
         )
+
+
+@_error
+class PullNotFound(GglibError):
+    """No pull of that id is on record."""
+
+    pull: str
+
+    def __str__(self) -> str:
+        return f"there is no pull {_shown(self.pull)}; `gglib model downloads` lists them"
 
 
 @_error
