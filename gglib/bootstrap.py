@@ -25,6 +25,7 @@ from gglib.given import Adapter, GivenAdapters, given_name
 from gglib.opening import AdapterOpener, ByName, Place
 from gglib.plugins import (
     DEVICE_INVENTORIES,
+    DOWNLOADERS,
     ENGINES,
     MODEL_CATALOGS,
     MODEL_SOURCES,
@@ -38,6 +39,7 @@ from gglib.plugins import (
 from gglib.ports.clock import Clock
 from gglib.ports.context import AdapterContext, EngineSet, RunnerSet
 from gglib.ports.device_inventory import DeviceInventory
+from gglib.ports.downloader import Downloader
 from gglib.ports.engine import Engine
 from gglib.ports.event_sink import EventSink
 from gglib.ports.model_catalog import ModelCatalog
@@ -158,6 +160,11 @@ class Composition:
         """Return what asks running servers about themselves."""
         place = Place(group=SERVER_CLIENTS, port=ServerClient)  # type: ignore[type-abstract]
         return await self._only("server_client", place, "http")
+
+    async def downloader(self) -> Downloader:
+        """Return what fetches files from elsewhere."""
+        place = Place(group=DOWNLOADERS, port=Downloader)  # type: ignore[type-abstract]
+        return await self._only("downloader", place, "http")
 
     async def models(self) -> ModelService:
         """Return the models by name, those of the configuration included."""

@@ -40,11 +40,18 @@
     │   ├── Unauthorized                no valid key
     │   ├── Forbidden                   a valid key without that right
     │   └── RateLimited                 over the key's limit
+    ├── DownloadError
+    │   ├── DownloadFailed              it could not be fetched, now
+    │   ├── DownloadNotFound            the server has no such file
+    │   ├── DownloadRefused             the server will not give it
+    │   └── HashMismatch                another file came than was asked for
     ├── StorageError
     │   ├── DataDirectoryUnusable       cannot be created or written
     │   ├── DatabaseCorrupt             not a database, or damaged
     │   └── DatabaseTooNew              written by a newer gglib
     ├── PullNotFound                    no such pull is on record
+    │   ├── DatabaseTooNew              written by a newer gglib
+    │   └── NoSpace                     the disk has no room for it
     ├── GatewayRunning                  another gateway owns the data directory
     ├── GatewayUnreachable              it should answer and does not
     └── AdapterError                    a plug-in is missing or broken
@@ -71,6 +78,10 @@ __all__ = [
     "DatabaseCorrupt",
     "DatabaseTooNew",
     "DoesNotFit",
+    "DownloadError",
+    "DownloadFailed",
+    "DownloadNotFound",
+    "DownloadRefused",
     "EngineCannot",
     "EngineDied",
     "EngineError",
@@ -79,6 +90,7 @@ __all__ = [
     "GatewayRunning",
     "GatewayUnreachable",
     "GglibError",
+    "HashMismatch",
     "HubAccessDenied",
     "HubAnswerWrong",
     "HubError",
@@ -91,6 +103,7 @@ __all__ = [
     "ModelFileMissing",
     "ModelNotFound",
     "NoRoom",
+    "NoSpace",
     "NotConfigured",
     "NotRunning",
     "PortInUse",
@@ -575,6 +588,59 @@ class RateLimited(AdmissionError):
         return f"over the limit of {self.what}; try again in {self.retry_after_s:.0f} s"
 
 
+class DownloadError(GglibError):
+    """A file could not be fetched. URLs are shown without passwords and queries."""
+
+
+@_error
+class DownloadFailed(DownloadError):
+    """It could not be fetched, now; what came of it is kept."""
+
+    retryable: ClassVar[bool] = True
+    url: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.url} could not be fetched: {self.reason}"
+
+
+@_error
+class DownloadNotFound(DownloadError):
+    """The server has no such file."""
+
+    url: str
+
+    def __str__(self) -> str:
+        return f"{self.url}: the server has no such file; check the name"
+
+
+@_error
+class DownloadRefused(DownloadError):
+    """The server answered, and will not give it; ``status`` is that of HTTP."""
+
+    url: str
+    status: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.url}: the server refuses ({self.status} {self.reason})"
+
+
+@_error
+class HashMismatch(DownloadError):
+    """Another file came than was asked for; nothing of it was kept. Hashes are SHA-256."""
+
+    url: str
+    expected: str
+    actual: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.url} is not what was asked for: its sha256 is {self.actual}, expected "
+            f"{self.expected}; nothing was kept"
+        )
+
+
 class StorageError(GglibError):
     """Something is wrong with what gglib keeps on disk."""
 
@@ -633,6 +699,18 @@ class PullNotFound(GglibError):
 
     def __str__(self) -> str:
         return f"there is no pull {_shown(self.pull)}; `gglib model downloads` lists them"
+class NoSpace(StorageError):
+    """The disk has no room for what is to be written."""
+
+    path: Path
+    needed_bytes: int
+    available_bytes: int
+
+    def __str__(self) -> str:
+        return (
+            f"the disk of {self.path} has {_size(self.available_bytes)} free, "
+            f"{_size(self.needed_bytes)} are needed; free some space and try again"
+        )
 
 
 @_error

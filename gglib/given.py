@@ -15,6 +15,7 @@ import attrs
 from gglib.errors import InvalidValue
 from gglib.ports.context import AdapterFactory
 from gglib.ports.device_inventory import DeviceInventory
+from gglib.ports.downloader import Downloader
 from gglib.ports.engine import Engine
 from gglib.ports.model_catalog import ModelCatalog
 from gglib.ports.model_source import ModelSource
@@ -147,6 +148,7 @@ class GivenAdapters:
     server_client: Adapter[ServerClient] | None = attrs.field(
         default=None, validator=_one(ServerClient)
     )
+    downloader: Adapter[Downloader] | None = attrs.field(default=None, validator=_one(Downloader))
     runner: Adapter[ProcessRunner] | None = attrs.field(default=None, validator=_one(ProcessRunner))
     engine: Adapter[Engine] | None = attrs.field(default=None, validator=_one(Engine))
     runners: Mapping[str, Adapter[ProcessRunner]] = attrs.field(

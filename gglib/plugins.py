@@ -23,6 +23,7 @@ from gglib.ports.context import AdapterContext, AdapterFactory
 
 __all__ = [
     "DEVICE_INVENTORIES",
+    "DOWNLOADERS",
     "ENGINES",
     "GROUPS",
     "MODEL_CATALOGS",
@@ -43,6 +44,7 @@ __all__ = [
 ]
 
 DEVICE_INVENTORIES = "gglib.device_inventories"
+DOWNLOADERS = "gglib.downloaders"
 ENGINES = "gglib.engines"
 MODEL_CATALOGS = "gglib.model_catalogs"
 MODEL_SOURCES = "gglib.model_sources"
@@ -60,6 +62,7 @@ GROUPS = (
     PROCESS_TABLES,
     DEVICE_INVENTORIES,
     SERVER_CLIENTS,
+    DOWNLOADERS,
 )
 
 P = TypeVar("P")

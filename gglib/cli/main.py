@@ -36,6 +36,9 @@ _STATUSES: dict[type[GglibError], int] = {
     errors.ModelExists: REFUSED,
     errors.DoesNotFit: REFUSED,
     errors.NoRoom: REFUSED,
+    errors.NoSpace: REFUSED,
+    errors.DownloadNotFound: NOT_FOUND,
+    errors.DownloadRefused: REFUSED,
 }
 
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from gglib.ports.clock import Clock
     from gglib.ports.context import AdapterContext, AdapterFactory, EngineSet, RunnerSet
     from gglib.ports.device_inventory import Device, DeviceInventory, DeviceSurvey
+    from gglib.ports.downloader import Download, Downloader, DownloadProgress
     from gglib.ports.engine import Engine, EngineCapabilities, EngineProbe
     from gglib.ports.event_sink import EventSink
     from gglib.ports.model_catalog import ModelCatalog
@@ -28,6 +29,9 @@ __all__ = [
     "Device",
     "DeviceInventory",
     "DeviceSurvey",
+    "Download",
+    "DownloadProgress",
+    "Downloader",
     "Engine",
     "EngineCapabilities",
     "EngineProbe",
@@ -53,6 +57,9 @@ _PLACES = {
     "Device": "gglib.ports.device_inventory",
     "DeviceInventory": "gglib.ports.device_inventory",
     "DeviceSurvey": "gglib.ports.device_inventory",
+    "Download": "gglib.ports.downloader",
+    "DownloadProgress": "gglib.ports.downloader",
+    "Downloader": "gglib.ports.downloader",
     "Engine": "gglib.ports.engine",
     "EngineCapabilities": "gglib.ports.engine",
     "EngineProbe": "gglib.ports.engine",

@@ -20,6 +20,7 @@ ERRORS: list[type[Any]] = [
 
 #: A value for each field that an error may have.
 ERROR_FIELDS: dict[str, Any] = {
+    "actual": "0f" * 32,
     "address": "http://127.0.0.1:1",
     "available_bytes": 3 << 30,
     "backup": Path("/backup.db"),
@@ -57,8 +58,10 @@ ERROR_FIELDS: dict[str, Any] = {
     "retry_after_s": 5.0,
     "server": "some-server",
     "source": "gglib.toml",
+    "status": 403,
     "supported": "0042",
     "timeout_s": 60.0,
+    "url": "https://host/file",
     "value": "some value",
     "waited_s": 9.0,
     "ways": ("install it", "build it"),
