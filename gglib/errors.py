@@ -48,10 +48,9 @@
     ├── StorageError
     │   ├── DataDirectoryUnusable       cannot be created or written
     │   ├── DatabaseCorrupt             not a database, or damaged
-    │   └── DatabaseTooNew              written by a newer gglib
-    ├── PullNotFound                    no such pull is on record
     │   ├── DatabaseTooNew              written by a newer gglib
     │   └── NoSpace                     the disk has no room for it
+    ├── PullNotFound                    no such pull is on record
     ├── GatewayRunning                  another gateway owns the data directory
     ├── GatewayUnreachable              it should answer and does not
     └── AdapterError                    a plug-in is missing or broken
@@ -699,6 +698,9 @@ class PullNotFound(GglibError):
 
     def __str__(self) -> str:
         return f"there is no pull {_shown(self.pull)}; `gglib model downloads` lists them"
+
+
+@_error
 class NoSpace(StorageError):
     """The disk has no room for what is to be written."""
 

@@ -27,9 +27,11 @@ __all__ = [
     "ENGINES",
     "GROUPS",
     "MODEL_CATALOGS",
+    "MODEL_HUBS",
     "MODEL_SOURCES",
     "PROCESS_RUNNERS",
     "PROCESS_TABLES",
+    "PULL_QUEUES",
     "SERVER_CLIENTS",
     "SERVER_REGISTRIES",
     "Plugin",
@@ -47,9 +49,11 @@ DEVICE_INVENTORIES = "gglib.device_inventories"
 DOWNLOADERS = "gglib.downloaders"
 ENGINES = "gglib.engines"
 MODEL_CATALOGS = "gglib.model_catalogs"
+MODEL_HUBS = "gglib.model_hubs"
 MODEL_SOURCES = "gglib.model_sources"
 PROCESS_RUNNERS = "gglib.process_runners"
 PROCESS_TABLES = "gglib.process_tables"
+PULL_QUEUES = "gglib.pull_queues"
 SERVER_CLIENTS = "gglib.server_clients"
 SERVER_REGISTRIES = "gglib.server_registries"
 
@@ -63,6 +67,8 @@ GROUPS = (
     DEVICE_INVENTORIES,
     SERVER_CLIENTS,
     DOWNLOADERS,
+    MODEL_HUBS,
+    PULL_QUEUES,
 )
 
 P = TypeVar("P")

@@ -129,7 +129,7 @@ def parse_reference(text: str, revision: str | None = None) -> RepositoryReferen
         plain = "/".join(plain.split("/")[:2])
     for prefix in ("hf.co/", "huggingface.co/", "hf:"):
         plain = plain.removeprefix(prefix)
-    repository, colon, quantization = plain.partition(":")
+    repository, _, quantization = plain.partition(":")
     try:
         return RepositoryReference(
             repository=repository, quantization=quantization or None, revision=revision

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import attrs
 
@@ -158,7 +158,7 @@ def _label(path: str) -> str | None:
     for part in reversed(path.split("/")):
         found = _LABEL.findall(part)
         if found:
-            return str(found[-1]).upper().replace("FP", "F" if "XFP" not in found[-1].upper() else "FP")
+            return re.sub(r"^FP(?=16|32)", "F", str(found[-1]).upper())
     return None
 
 
@@ -180,6 +180,6 @@ def _projector_rank(file: HubFile, of: Quantization) -> tuple[int, int, str]:
     return -len(shared), rank, file.path
 
 
-def _words(name: str) -> Collection[str]:
+def _words(name: str) -> set[str]:
     words = re.split(r"[\W_]+", _LABEL.sub("", name).casefold())
     return {word for word in words if word and word not in {_PROJECTOR, "gguf"}}

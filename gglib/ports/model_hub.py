@@ -29,9 +29,9 @@ class FileLocation:
 class ModelHub(ABC):
     """Tells of repositories of model files. It fetches none of them.
 
-    Every call raises ``HubAccessDenied`` where a token, or another one, is needed, ``HubUnavailable``
-    where the hub does not answer as it should now, and ``HubAnswerWrong`` for an answer that
-    cannot be true.
+    Every call raises ``HubAccessDenied`` where a token, or another one, is needed,
+    ``HubUnavailable`` where the hub does not answer as it should now, and ``HubAnswerWrong`` for
+    an answer that cannot be true.
     """
 
     __slots__ = ()

@@ -47,7 +47,7 @@ class MemoryPullQueue(PullQueue):
     async def list(self) -> list[Pull]:
         """Return all pulls, the oldest first."""
         await checkpoint()
-        return self._sorted()
+        return list(self._sorted())
 
     async def edit(self, pull_id: str, change: Callable[[Pull], Pull]) -> Pull | None:
         """Replace the pull by what ``change`` makes of it; see the port."""
@@ -73,5 +73,5 @@ class MemoryPullQueue(PullQueue):
         finally:
             self._held = False
 
-    def _sorted(self) -> list[Pull]:
-        return [self._pulls[pull_id] for pull_id in sorted(self._pulls)]
+    def _sorted(self) -> Iterator[Pull]:
+        return (self._pulls[pull_id] for pull_id in sorted(self._pulls))

@@ -262,7 +262,7 @@ def _is_model_file(path: Any) -> bool:
 
 def _file(sibling: Mapping[str, Any]) -> HubFile:
     lfs = sibling.get("lfs") or {}
-    size_bytes = lfs.get("size", sibling.get("size"))
+    size_bytes: Any = lfs.get("size", sibling.get("size"))
     return HubFile(path=sibling["rfilename"], size_bytes=size_bytes, sha256=lfs.get("sha256"))
 
 
