@@ -50,7 +50,10 @@ _COMMANDS = {
     "ps": ("gglib.cli.servers:ps", "Show what is running."),
     "why": ("gglib.cli.why:why", "Say why a model is in memory, was evicted, or waits."),
     "logs": ("gglib.cli.servers:logs", "Show what a model's engine has printed."),
-    "model": ("gglib.cli.models:app", "The models gglib knows: add, list, show, remove."),
+    "model": (
+        "gglib.cli.models:app",
+        "The models gglib knows: add, scan, list, set, remove …",
+    ),
     "config": ("gglib.cli.config:app", "Settings: show, check, reload, and their schema."),
     "doctor": ("gglib.cli.doctor:doctor", "Say what is wrong here, and how to mend it."),
     "demo": ("gglib.cli.demo:demo", "Serve a tiny model made on the spot, and ask it something."),

@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import anyio
 from cyclopts import App, Parameter
 
-from gglib.cli.options import COMMON, Common, compose_for
-from gglib.cli.output import print_json, print_table, say, size
+from gglib.cli.model_views import count, describe, describe_whole, say_model, summary
+from gglib.cli.options import COMMON, Common, compose_for, loaded_for
+from gglib.cli.output import print_json, print_table, printable, say, size
 from gglib.domain.memory_fit import MemoryFit
-from gglib.domain.model import Model
+from gglib.domain.model import Capability, Model
+from gglib.domain.model_search import find_models
 
 __all__ = ["app"]
 
 app = App(name="model", help="The models gglib knows.", help_format="plaintext")
+#: Where the rest is, imported when it is called.
+for _name, _place in {
+    "scan": "model_files:scan",
+    "verify": "model_files:verify",
+    "rename": "model_edits:rename",
+    "alias": "model_edits:alias",
+    "tag": "model_edits:tag",
+    "set": "model_edits:set_",
+    "unset": "model_edits:unset",
+    "profile": "model_edits:profile",
+}.items():
+    app.command(f"gglib.cli.{_place}", name=_name)
 
 
 @app.command
@@ -51,41 +65,86 @@ def add(
 
 
 @app.command(name="list")
-def list_(*, common: Common = COMMON) -> None:
-    """List the models."""
+def list_(
+    *search: str,
+    sort: Literal[
+        "name", "size", "added", "parameters", "context", "architecture", "quantization"
+    ] = "name",
+    reverse: Annotated[bool, Parameter(negative=())] = False,
+    capability: Annotated[tuple[Capability, ...], Parameter(negative=())] = (),
+    tag: Annotated[tuple[str, ...], Parameter(negative=())] = (),
+    common: Common = COMMON,
+) -> None:
+    """List the models.
+
+    Parameters
+    ----------
+    search
+        Words that a model's name, alias, tag, title, kind or path has in it.
+    sort
+        By what: texts from A, sizes from the largest, dates from the newest.
+    reverse
+        The other way round.
+    capability
+        Those that can do that; may be given several times.
+    tag
+        Those with that tag; may be given several times.
+    """
 
     async def work() -> list[Model]:
         async with compose_for(common) as parts:
             models = await parts.models()
             return await models.list()
 
-    models = anyio.run(work)
+    known = anyio.run(work)
+    models = find_models(
+        known,
+        search=" ".join(search),
+        capabilities=capability,
+        tags=tag,
+        sort=sort,
+        reverse=reverse,
+    )
     if common.json:
         print_json([describe(model) for model in models])
         return
-    if not models:
-        say("no models yet; `gglib model add PATH` adds one")
+    if not known:
+        say("no models yet; `gglib model add PATH` adds one, `gglib model scan FOLDER` many")
         return
-    print_table(
-        ("NAME", "ARCHITECTURE", "PARAMETERS", "QUANTIZATION", "SIZE", "CONTEXT", "ALIASES"),
-        [
-            (
-                model.name,
-                model.facts.architecture or "-",
-                count(model.facts.parameters),
-                model.facts.quantization or "-",
-                size(model.size_bytes),
-                str(model.facts.context_length or "-"),
-                ", ".join(model.aliases) or "-",
-            )
-            for model in models
-        ],
+    if not models:
+        say(f"none of {len(known)} models is so; `gglib model list` shows them all")
+        return
+    print_table(_HEADINGS, [_row(model) for model in models])
+
+
+_HEADINGS = (
+    "NAME",
+    "ARCHITECTURE",
+    "PARAMETERS",
+    "QUANTIZATION",
+    "SIZE",
+    "CONTEXT",
+    "ALIASES",
+    "TAGS",
+)
+
+
+def _row(model: Model) -> tuple[str, ...]:
+    return (
+        model.name,
+        printable(model.facts.architecture or "-"),
+        count(model.facts.parameters),
+        model.facts.quantization or "-",
+        size(model.size_bytes),
+        str(model.facts.context_length or "-"),
+        ", ".join(model.aliases) or "-",
+        ", ".join(model.tags) or "-",
     )
 
 
 @app.command
 def show(name: str, /, *, common: Common = COMMON) -> None:
-    """Show one model.
+    """Show all that is known of a model, and where each of its settings is from.
 
     Parameters
     ----------
@@ -99,36 +158,44 @@ def show(name: str, /, *, common: Common = COMMON) -> None:
             return (await models.resolve(name)).model
 
     model = anyio.run(work)
-    described = describe(model)
+    loaded = loaded_for(common)
     if common.json:
-        print_json(described)
-        return
-    for key, value in described.items():
-        if value not in (None, [], {}, ""):
-            shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-            say(f"{key.replace('_', ' '):16} {' '.join(shown.split())[:200]}")
+        print_json(describe_whole(model, loaded))
+    else:
+        say_model(model, loaded)
 
 
 @app.command
-def remove(name: str, /, *, common: Common = COMMON) -> None:
+def remove(
+    name: str,
+    /,
+    *,
+    delete_file: Annotated[bool, Parameter(negative=())] = False,
+    common: Common = COMMON,
+) -> None:
     """Forget a model. Its file stays where it is.
 
     Parameters
     ----------
     name
         Its name, or an alias.
+    delete_file
+        Delete its files, too, if gglib fetched them.
     """
 
     async def work() -> Model:
         async with compose_for(common) as parts:
             models = await parts.models()
-            return await models.remove(name)
+            return await models.remove(name, delete_files=delete_file)
 
     model = anyio.run(work)
+    deleted = [str(path) for path in model.paths] if delete_file else []
     if common.json:
-        print_json({"removed": model.name})
+        print_json({"removed": model.name, "deleted": deleted})
+    elif deleted:
+        say(f"removed {model.name}, and deleted {printable(', '.join(deleted))}")
     else:
-        say(f"removed {model.name}; {model.path} was not touched")
+        say(f"removed {model.name}; {printable(str(model.path))} was not touched")
 
 
 @app.command
@@ -203,49 +270,4 @@ def describe_fit(model: Model, found: MemoryFit) -> dict[str, Any]:
             for device, parts in estimate.devices.items()
         ],
         "notes": list(found.notes),
-    }
-
-
-def summary(model: Model) -> str:
-    """Return what a model is, in a few words."""
-    facts = model.facts
-    words = [
-        facts.architecture,
-        count(facts.parameters),
-        facts.quantization,
-        size(model.size_bytes),
-    ]
-    return ", ".join(word for word in words if word and word != "-")
-
-
-def count(number: int | None) -> str:
-    """Return a number of parameters as people read it."""
-    if number is None:
-        return "-"
-    for limit, unit in ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "K")):
-        if number >= limit:
-            return f"{number / limit:.3g}{unit}"
-    return str(number)
-
-
-def describe(model: Model) -> dict[str, Any]:
-    """Return a model as plain data."""
-    facts = model.facts
-    return {
-        "id": model.id,
-        "name": model.name,
-        "aliases": list(model.aliases),
-        "paths": [str(path) for path in model.paths],
-        "size_bytes": model.size_bytes,
-        "architecture": facts.architecture,
-        "quantization": facts.quantization,
-        "parameters": facts.parameters,
-        "context_length": facts.context_length,
-        "layers": facts.layers,
-        "embedding_size": facts.embedding_size,
-        "capabilities": sorted(facts.capabilities),
-        "title": facts.display_name,
-        "engine": model.defaults.engine,
-        "source": model.origin.kind,
-        "added_at": model.added_at,
     }

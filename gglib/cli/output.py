@@ -7,12 +7,34 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["duration", "print_json", "print_table", "say", "size", "tell"]
+__all__ = [
+    "duration",
+    "print_event",
+    "print_json",
+    "print_table",
+    "printable",
+    "say",
+    "size",
+    "tell",
+]
 
 
 def say(text: str) -> None:
-    """Print a line of data."""
-    sys.stdout.write(text + "\n")
+    """Print a line of data; what the terminal has no letters for, as their numbers."""
+    try:
+        sys.stdout.write(text + "\n")
+    except UnicodeEncodeError as error:
+        known = text.encode(error.encoding, "backslashreplace").decode(error.encoding)
+        sys.stdout.write(known + "\n")
+
+
+def printable(text: str) -> str:
+    """Return a file's text without what would move a terminal's cursor."""
+    return "".join(letter if letter.isprintable() else _number_of(letter) for letter in text)
+
+
+def _number_of(letter: str) -> str:
+    return letter.encode("unicode_escape", "surrogatepass").decode()
 
 
 def tell(text: str) -> None:
@@ -24,7 +46,22 @@ def tell(text: str) -> None:
 def print_json(value: Any) -> None:
     """Print ``value`` as JSON, indented for a terminal."""
     indent = 2 if sys.stdout.isatty() else None
-    say(json.dumps(value, indent=indent, ensure_ascii=False))
+    _say_json(value, indent)
+
+
+def print_event(value: Any) -> None:
+    """Print ``value`` as one line of JSON, at once: one of a stream of them."""
+    _say_json(value, None)
+    sys.stdout.flush()
+
+
+def _say_json(value: Any, indent: int | None) -> None:
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(value, indent=indent)
+    sys.stdout.write(text + "\n")
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -14,7 +14,7 @@ from gglib.errors import EngineNotFound, InvalidValue
 from gglib.ports.context import EngineSet
 from gglib.ports.engine import Engine
 
-__all__ = ["DEFAULT_ENGINES", "choose_engine", "config_for", "is_served_alike"]
+__all__ = ["DEFAULT_ENGINES", "choose_engine", "config_for", "implied_settings", "is_served_alike"]
 
 #: Tried in this order when nobody says which.
 DEFAULT_ENGINES = ("llama-server", "embedded")
@@ -73,7 +73,7 @@ def config_for(model: Model, overrides: Mapping[str, Any], engine: str) -> Serve
             known = ", ".join(sorted(SERVER_DEFAULT_FIELDS))
             expected = f"'{close[0]}'" if close else f"one of {known}"
             raise InvalidValue("server setting", name, expected)
-    chosen = {**_implied(model, engine), **model.defaults.server, **overrides}
+    chosen = {**implied_settings(model, engine), **model.defaults.server, **overrides}
     config = ServerConfig(
         model_id=model.id,
         model_name=model.name,
@@ -104,7 +104,8 @@ def is_served_alike(one: Model, other: Model) -> bool:
     return served(one) == served(other)
 
 
-def _implied(model: Model, engine: str) -> dict[str, Any]:
+def implied_settings(model: Model, engine: str) -> dict[str, Any]:
+    """Return what follows from a model's file, and from what lies beside it."""
     capabilities = model.facts.capabilities
     if capabilities & _TEXT:
         # Of another engine nobody knows whether it takes one: it is told by mmproj_path.

@@ -80,7 +80,9 @@ def settings_of(said: ModelDefaults | Profile) -> dict[str, Any]:
     found |= {f"{_SET}.{name}": value for name, value in said.set_parameters.items()}
     if said.strip_parameters:
         found[_STRIP] = said.strip_parameters
-    return {key: _plain(value) for key, value in sorted(found.items())}
+    return {
+        key: _NO_FILE if value is None else _plain(value) for key, value in sorted(found.items())
+    }
 
 
 def changed_defaults(defaults: ModelDefaults, changes: Mapping[str, Any]) -> ModelDefaults:
@@ -182,7 +184,7 @@ def _unknown(key: str, known: tuple[str, ...]) -> InvalidRequest:
     shown = key[:100]
     close = difflib.get_close_matches(shown, known, n=1, cutoff=0.6)
     # Somebody who knows the parameter need not know its group.
-    close = close or [each for each in known if each.rpartition(".")[2] == shown]
+    close = close or [each for each in known if shown in each.split(".")]
     hint = f"did you mean '{close[0]}'?" if close else "`gglib model set --help` lists them"
     return InvalidRequest(f"no setting is called '{shown}'; {hint}", "settings")
 

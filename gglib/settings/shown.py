@@ -14,7 +14,7 @@ from gglib.domain.model import Profile
 from gglib.settings.key_lines import KeyPath, dotted
 from gglib.settings.values import LoadedSettings
 
-__all__ = ["ShownSetting", "shown_settings"]
+__all__ = ["HIDDEN", "ShownSetting", "shown_settings", "without_secret_arguments"]
 
 HIDDEN = "(not shown)"
 
@@ -84,11 +84,11 @@ def _plain(path: KeyPath, value: Any) -> Any:
         hides = name == "environment"
         return {key: HIDDEN if hides else _plain((*path, key), item) for key, item in value.items()}
     if several:
-        return _without_secret_arguments([_plain(path, each) for each in value])
+        return without_secret_arguments([_plain(path, each) for each in value])
     return str(value) if isinstance(value, Path) else value
 
 
-def _without_secret_arguments(values: Sequence[Any]) -> list[Any]:
+def without_secret_arguments(values: Sequence[Any]) -> list[Any]:
     """Return a list, which may be a command's, without what follows ``--api-key`` and the like."""
     shown: list[Any] = []
     hides = False

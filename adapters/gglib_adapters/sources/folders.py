@@ -103,9 +103,9 @@ class _Walk:
     def _note(self, path: Path, found: os.stat_result, identity: _Identity) -> None:
         if not stat.S_ISREG(found.st_mode):
             self.passed_over.append(PassedOver(path=path, reason="not a regular file"))
-        elif identity not in self._seen and self._known.get(identity, path) == path:
+        elif self._known.get(identity, path) == path and identity not in self._seen:
+            self._seen.add(identity)
             self.files[path] = mark_of(found)
-        self._seen.add(identity)
 
     def _pass_over(self, path: Path, error: OSError) -> None:
         reason = error.strerror or str(error)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gglib.cli.models import count
+from gglib.cli.model_views import count
 from gglib.cli.output import duration, print_json, print_table, say, size, tell
 
 

@@ -17,7 +17,8 @@ from support.gguf_files import ARRAY, F32, STRING, U32, GgufPieces, pair, string
 
 from gglib.errors import InvalidModelFile, ModelFileMissing
 from gglib.services.demo.tiny_gguf import tiny_gguf
-from gglib_adapters.sources.bounded_reader import open_bounded
+from gglib_adapters.sources.bounded_reader import MalformedFile, open_bounded
+from gglib_adapters.sources.facts import facts_of
 from gglib_adapters.sources.gguf_header import GgufHeader, read_gguf_header
 
 HUGE = 2**63 - 1
@@ -118,6 +119,14 @@ CASES = {
         "impossible dimensions",
     ),
     "row of half a block": (pieces(tensors=[tensor("t", [33], kind=2)]).to_bytes(), "of Q4_0's 32"),
+    "tensor between two places": (
+        pieces(tensors=[tensor("t", [1], offset=4)]).to_bytes(),
+        "tensor 't' lies at 4, no multiple of the alignment, 32",
+    ),
+    "two tensors of one name": (
+        pieces(tensors=[tensor("t", [1]), tensor("t", [1])]).to_bytes() + bytes(32),
+        "two of its tensors have the same name",
+    ),
     "offset beyond the end": (
         pieces(tensors=[tensor("t", [1], offset=2**64 - 64)]).to_bytes(),
         "truncated: tensor 't'",
@@ -204,6 +213,22 @@ def test_file_without_permission_is_refused(tmp_path: Path) -> None:
         read_gguf_header(path)
 
 
+def read_while_it_grows(path: Path) -> None:
+    """Read a little, and let somebody else write."""
+    with open_bounded(path) as reader:
+        reader.take(100)
+        with path.open("ab") as file:
+            file.write(b"more")
+
+
+def test_file_written_to_while_it_is_read_is_refused(tmp_path: Path) -> None:
+    """What was read at the end need not fit to what was read at the beginning."""
+    path = tmp_path / "growing.gguf"
+    path.write_bytes(tiny_gguf())
+    with pytest.raises(InvalidModelFile, match="changed while it was read; try again when"):
+        read_while_it_grows(path)
+
+
 def read_around_a_cut(path: Path) -> None:
     """Read a little, cut the file, read on behind the cut."""
     with open_bounded(path) as reader:
@@ -247,11 +272,16 @@ def test_sparse_file_of_long_strings_is_given_up(tmp_path: Path) -> None:
 
 
 def read(path: Path) -> GgufHeader | InvalidModelFile:
-    """Read, and allow nothing but a header or our error."""
+    """Read, and conclude; allow nothing but a header, or an error with a clear reason."""
     try:
-        return read_gguf_header(path)
-    except InvalidModelFile as error:
-        return error
+        header = read_gguf_header(path)
+        facts_of(header)
+    except (InvalidModelFile, MalformedFile) as error:
+        reason = error.reason if isinstance(error, InvalidModelFile) else str(error)
+        assert reason.isprintable(), "a file cannot write to a terminal"
+        assert 5 <= len(reason) <= 300
+        return InvalidModelFile(path, reason)
+    return header
 
 
 def read_measured(path: Path) -> GgufHeader | InvalidModelFile:
@@ -296,14 +326,55 @@ def mutate(content: bytes, source: random.Random) -> bytes:
     return bytes(made[: source.randrange(len(made))]) if source.random() < 0.2 else bytes(made)
 
 
+def varied(order: str = "<") -> bytes:
+    """Return a model with every kind of value, in either byte order."""
+    made = GgufPieces(order)
+    many = [string(f"token {number}", order) for number in range(1500)]
+    inner = struct.pack(f"{order}IQII", U32, 2, 1, 2)
+    made.pairs = [
+        text_pair("general.architecture", "qwen3moe", order),
+        text_pair("general.name", "A Model", order),
+        *(
+            pair(f"number.{kind}", kind, struct.pack(order + code, 1), order)
+            for kind, code in enumerate("BbHhIif?")
+        ),
+        *(
+            pair(f"long.{kind}", kind, struct.pack(order + code, 1), order)
+            for kind, code in {10: "Q", 11: "q", 12: "d"}.items()
+        ),
+        pair("few", ARRAY, struct.pack(f"{order}IQ3f", F32, 3, 1, 2, 3), order),
+        pair("nested", ARRAY, struct.pack(f"{order}IQ", ARRAY, 2) + inner * 2, order),
+        pair("tokens", ARRAY, struct.pack(f"{order}IQ", STRING, 1500) + b"".join(many), order),
+        text_pair("tokenizer.chat_template", "{% if tools %}<think>{% endif %}", order),
+    ]
+    made.tensors = [
+        tensor(name, [32], kind=kind, offset=64 * number, order=order)
+        for number, (name, kind) in enumerate(
+            {"token_embd.weight": 8, "blk.0.attn_v.weight": 2, "mm.0.weight": 6}.items()
+        )
+    ]
+    made.data = bytes(192)
+    return made.to_bytes()
+
+
+def test_varied_model_is_whole(tmp_path: Path) -> None:
+    """What is damaged below can be read as it is, in both byte orders."""
+    for order in "<>":
+        path = tmp_path / "whole.gguf"
+        path.write_bytes(varied(order))
+        header = read(path)
+        assert isinstance(header, GgufHeader), header
+        assert header.metadata["nested"] == ((1, 2), (1, 2))
+
+
 def read_mutants(folder: Path, count: int, seed: int) -> tuple[int, int]:
     """Return how many mutants were read, and how many refused."""
     source = random.Random(seed)
-    whole = tiny_gguf()[:120_000]
+    wholes = [tiny_gguf()[:120_000], varied(), varied(">")]
     path = folder / "mutant.gguf"
     refused = 0
     for number in range(count):
-        path.write_bytes(mutate(whole, source))
+        path.write_bytes(mutate(wholes[number % len(wholes)], source))
         reading = read_measured if number % 10 == 0 else read
         refused += isinstance(reading(path), InvalidModelFile)
     return count - refused, refused
@@ -324,21 +395,28 @@ def test_ten_thousand_mutants_are_refused_or_read(tmp_path: Path) -> None:
 
 def dense(kind: str) -> bytes:
     """Return a file that packs the most objects into the fewest bytes."""
+    many: list[bytes] = []
+    tensors = [tensor("t", [])]
     if kind == "pairs":
         many = [pair(f"{number:x}", 0, b"\1") for number in range(16_000)]
-        return pieces(many).to_bytes()
-    if kind == "arrays":
+    elif kind == "arrays":
         items = array(2, 4000, os.urandom(8000))
-        return pieces([pair(f"{number}", ARRAY, items) for number in range(3000)]).to_bytes()
-    if kind == "texts":
-        wide = "🙂" + "x" * 900_000
-        return pieces([text_pair(f"{number}", wide) for number in range(10)]).to_bytes()
-    return pieces(
-        tensors=[tensor(f"{number:x}", []) for number in range(60_000)]
-    ).to_bytes() + bytes(4)
+        many = [pair(f"{number}", ARRAY, items) for number in range(3000)]
+    elif kind == "strings":
+        items = array(STRING, 1000, string("a") * 1000)
+        many = [pair(f"{number}", ARRAY, items) for number in range(300)]
+    elif kind == "nested":
+        items = array(ARRAY, 1000, array(0, 1, b"\1") * 1000)
+        many = [pair(f"{number}", ARRAY, items) for number in range(80)]
+    elif kind == "texts":
+        wide = "\N{FACE WITH TEARS OF JOY}" + "x" * 900_000
+        many = [text_pair(f"{number}", wide) for number in range(10)]
+    else:
+        tensors = [tensor(f"mm.{number:x}", []) for number in range(60_000)]
+    return pieces([text_pair("general.architecture", "a"), *many], tensors).to_bytes() + bytes(4)
 
 
-@pytest.mark.parametrize("kind", ["pairs", "arrays", "texts", "tensors"])
+@pytest.mark.parametrize("kind", ["pairs", "arrays", "strings", "nested", "texts", "tensors"])
 def test_dense_file_stays_within_its_memory(tmp_path: Path, kind: str) -> None:
     """Files made to blow up in memory keep the promise: 16 MiB and four times their size."""
     path = tmp_path / "dense.gguf"
