@@ -51,6 +51,7 @@
     │   ├── DatabaseTooNew              written by a newer gglib
     │   └── NoSpace                     the disk has no room for it
     ├── PullNotFound                    no such pull is on record
+    ├── PullFailed                      a gateway could not fetch a model
     ├── GatewayRunning                  another gateway owns the data directory
     ├── GatewayUnreachable              it should answer and does not
     └── AdapterError                    a plug-in is missing or broken
@@ -106,6 +107,7 @@ __all__ = [
     "NotConfigured",
     "NotRunning",
     "PortInUse",
+    "PullFailed",
     "PullNotFound",
     "QuantizationNotFound",
     "QueueFull",
@@ -698,6 +700,16 @@ class PullNotFound(GglibError):
 
     def __str__(self) -> str:
         return f"there is no pull {_shown(self.pull)}; `gglib model downloads` lists them"
+
+
+@_error
+class PullFailed(GglibError):
+    """A gateway that was asked to fetch a model could not."""
+
+    reason: str
+
+    def __str__(self) -> str:
+        return self.reason
 
 
 @_error

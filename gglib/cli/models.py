@@ -21,6 +21,11 @@ app = App(name="model", help="The models gglib knows.", help_format="plaintext")
 for _name, _place in {
     "scan": "model_files:scan",
     "verify": "model_files:verify",
+    "search": "pulls:search",
+    "quants": "pulls:quants",
+    "pull": "pulls:pull",
+    "downloads": "pulls:downloads",
+    "outdated": "pulls:outdated",
     "rename": "model_edits:rename",
     "alias": "model_edits:alias",
     "tag": "model_edits:tag",

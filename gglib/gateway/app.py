@@ -20,6 +20,7 @@ from gglib.errors import (
 )
 from gglib.gateway.ollama.routes import PREFIX, ollama_routes, refuse_route
 from gglib.gateway.problems import answer_for
+from gglib.gateway.pulls import PULL_ROUTES, Pulling
 from gglib.gateway.relay.shared import RelayShared
 from gglib.gateway.sight import ROUTES, Sight
 from gglib.services.models import ModelService
@@ -44,6 +45,7 @@ class Parts(msgspec.Struct, frozen=True):
     sight: Sight
     shared: RelayShared
     reload: Reload
+    pulling: Pulling
 
 
 def _parts(state: State) -> Parts:
@@ -279,12 +281,13 @@ def make_app(parts: Parts) -> Litestar:
             show_pool,
             why,
             *ROUTES,
+            *PULL_ROUTES,
             ollama_routes(
                 parts.models, parts.router, shared=parts.shared, log_error=parts.log_error
             ),
             reload_config,
         ],
-        state=State({"parts": parts, "sight": parts.sight}),
+        state=State({"parts": parts, "sight": parts.sight, "pulling": parts.pulling}),
         exception_handlers={
             GglibError: _on_gglib_error,
             HTTPException: _on_http_error,

@@ -75,6 +75,7 @@ PROBLEMS: dict[type[GglibError], Problem] = {
     errors.DataDirectoryUnusable: Problem(500, "server_error", "data_directory_unusable"),
     errors.DatabaseCorrupt: Problem(500, "server_error", "database_corrupt"),
     errors.DatabaseTooNew: Problem(500, "server_error", "database_too_new"),
+    errors.PullFailed: Problem(502, "server_error", "pull_failed"),
     errors.PullNotFound: Problem(404, _INVALID, "pull_not_found"),
     errors.NoSpace: Problem(507, "server_error", "no_space"),
     errors.GatewayRunning: Problem(409, _INVALID, "gateway_running"),

@@ -22,6 +22,7 @@ from gglib.gateway.event_feed import EventFeed
 from gglib.gateway.listener import bind, url_of
 from gglib.gateway.meter import Loads, Meter
 from gglib.gateway.presence import PresenceKeeper, hold_presence
+from gglib.gateway.pulls import keep_pulling
 from gglib.gateway.relay.body_rules import RuleBook
 from gglib.gateway.relay.routes import RELAYED_ROUTES
 from gglib.gateway.relay.shared import RelayShared
@@ -121,6 +122,7 @@ async def _serve(
             on_task_error=log_error,
             meter=meter,
         )
+        pulls = await parts.pulls()
         logs = ServerLogs(await parts.registry(), await parts.runners())
         reloader = Reloader(
             parts,
@@ -138,6 +140,7 @@ async def _serve(
             logs,
             shutdown_timeout_s=settings.shutdown_timeout_s,
             reload=reloader.reload,
+            pulls=pulls,
         )
         reloader.on_applied(server.change)
         router.on_server_gone(server.drop_server)
@@ -147,6 +150,7 @@ async def _serve(
             tasks.start_soon(models.watch, router.take_note)
             tasks.start_soon(pool.keep)
             tasks.start_soon(reloader.watch)
+            tasks.start_soon(keep_pulling, pulls, log_error)
             tasks.start_soon(server.serve_on, listener)
             presence.announce(address, version=__version__, started_at=parts.clock.now())
             parts.events.emit(GatewayStarted(at=parts.clock.now(), address=address))

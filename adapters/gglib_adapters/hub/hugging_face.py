@@ -222,7 +222,7 @@ class HuggingFaceHub(ModelHub):
         raise HubAnswerWrong(f"{self._endpoint} answered {status} when asked for {what}")
 
     async def _close_names(self, repository: str) -> list[str]:
-        owner, _, name = repository.partition("/")
+        _, _, name = repository.partition("/")
         query = {"search": name, "filter": "gguf", "sort": "downloads", "limit": "50"}
         try:
             status, _, body = await self._get(f"{self._endpoint}/api/models", query)

@@ -19,7 +19,7 @@ from gglib.ports.model_hub import ModelHub
 from gglib.ports.model_source import ModelSource
 from gglib.services.pulling.planning import folder_name
 
-__all__ = ["FileFetcher", "Progress", "folder_of", "forget_files", "remove_empty"]
+__all__ = ["FileFetcher", "Progress", "bytes_there", "folder_of", "forget_files", "remove_empty"]
 
 #: Files of one pull that are fetched side by side.
 _AT_ONCE = 4
@@ -169,6 +169,19 @@ def forget_files(folder: Path, pull: Pull, used: Callable[[Path], bool]) -> None
         note = partial_of(target)
         note.with_name(note.name + ".json").unlink(missing_ok=True)
     remove_empty(folder)
+
+
+def bytes_there(folder: Path, pull: Pull) -> int:
+    """Return what is on the disk of a pull's files, whole or in part."""
+    total = 0
+    for file in pull.plan.all_files:
+        for path in (folder / file.name, partial_of(folder / file.name)):
+            try:
+                total += min(path.stat().st_size, file.size_bytes)
+                break
+            except OSError:
+                continue
+    return total
 
 
 def remove_empty(folder: Path) -> None:

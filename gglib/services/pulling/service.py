@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TypeAlias
@@ -26,6 +26,7 @@ from gglib.services.models import ModelService
 from gglib.services.pulling.fetching import (
     FileFetcher,
     Progress,
+    bytes_there,
     folder_of,
     forget_files,
     remove_empty,
@@ -37,6 +38,8 @@ __all__ = ["Outdated", "PullService", "PullStatus"]
 
 #: How soon what another process has asked for, cancelled or ended is seen.
 _LOOK_INTERVAL_S = 0.25
+#: The same, where nothing is to be fetched.
+_IDLE_LOOK_INTERVAL_S = 2.0
 #: How often a pull that is followed is looked at.
 _FOLLOW_INTERVAL_S = 0.1
 #: Pulls that have ended and are still listed.
@@ -47,10 +50,10 @@ Survey: TypeAlias = Callable[[], Awaitable[DeviceSurvey]]
 
 @attrs.frozen(kw_only=True)
 class PullStatus:
-    """A pull at one moment. Bytes are known while this very process fetches it."""
+    """A pull at one moment."""
 
     pull: Pull
-    done_bytes: int | None = None
+    done_bytes: int = 0
     kept_bytes: int = 0
     """What was there before it was begun, of ``done_bytes``."""
     note: str | None = None
@@ -103,6 +106,7 @@ class PullService:
         self._events = events
         self._progress: dict[str, Progress] = {}
         self._failures: dict[str, GglibError] = {}
+        self._asked = anyio.Event()
 
     async def search(self, text: str, *, limit: int = 20) -> Sequence[FoundRepository]:
         """Return repositories with models; see ``ModelHub.search``."""
@@ -133,11 +137,24 @@ class PullService:
             return planned
         pull = Pull(id=new_pull_id(), request=request, plan=planned, created_at=self._clock.now())
         await self._forget_ended(pull)
-        return await self._queue.add(pull)
+        pull = await self._queue.add(pull)
+        self._asked.set()
+        return pull
 
     async def list(self) -> list[PullStatus]:
         """Return what is queued, under way and has ended lately, the oldest first."""
-        return [self._status(pull) for pull in await self._queue.list()]
+        pulls = await self._queue.list()
+        with self._queue.fetching() as held:
+            statuses = [await self._status(pull) for pull in pulls]
+        if not held:
+            return statuses
+        # Nobody fetches: whoever did was killed, or told to stop.
+        return [
+            attrs.evolve(status, note="interrupted: pulled again, or by a gateway, it goes on")
+            if status.pull.state is PullState.RUNNING
+            else status
+            for status in statuses
+        ]
 
     async def cancel(self, pull_id: str) -> Pull:
         """Give up a pull: what came of it is deleted. One that has ended stays as it is.
@@ -173,7 +190,7 @@ class PullService:
                     found.append(newer)
         return found
 
-    async def follow(self, pull_id: str) -> AsyncIterator[PullStatus]:
+    async def follow(self, pull_id: str) -> AsyncGenerator[PullStatus, None]:
         """Return the pull's status whenever it has changed, until it has ended.
 
         Raises:
@@ -184,7 +201,7 @@ class PullService:
             pull = await self._queue.get(pull_id)
             if pull is None:
                 raise PullNotFound(pull_id)
-            status = self._status(pull)
+            status = await self._status(pull)
             if status != last:
                 yield status
             if pull.state.ended:
@@ -202,14 +219,24 @@ class PullService:
         While another process fetches, this one waits.
         """
         while True:
-            with self._queue.fetching() as held:
-                while held and (pull := await self._next(only)) is not None:
-                    await self._run(pull)
-            if only is not None:
-                pull = await self._queue.get(only)
-                if pull is None or pull.state.ended:
-                    return
+            if await self._next(only) is not None:
+                with self._queue.fetching() as held:
+                    while held and (pull := await self._next(only)) is not None:
+                        await self._run(pull)
+            if only is None:
+                await self._wait_for_more()
+                continue
+            pull = await self._queue.get(only)
+            if pull is None or pull.state.ended:
+                return
             await self._clock.sleep(_LOOK_INTERVAL_S)
+
+    async def _wait_for_more(self) -> None:
+        """Return when something was asked for here; or when it is time to look elsewhere."""
+        waiting = await self._next(None) is not None
+        with anyio.move_on_after(_LOOK_INTERVAL_S if waiting else _IDLE_LOOK_INTERVAL_S):
+            await self._asked.wait()
+        self._asked = anyio.Event()
 
     async def _next(self, only: str | None) -> Pull | None:
         waiting = [pull for pull in await self._queue.list() if not pull.state.ended]
@@ -311,15 +338,21 @@ class PullService:
         rows = await self._catalog.list()
         return {path for row in rows for path in (*row.paths, row.mmproj_path) if path is not None}
 
-    def _status(self, pull: Pull) -> PullStatus:
+    async def _status(self, pull: Pull) -> PullStatus:
         progress = self._progress.get(pull.id)
-        if progress is None:
-            return PullStatus(pull=pull)
+        if progress is not None and progress.done:
+            return PullStatus(
+                pull=pull,
+                done_bytes=progress.done_bytes,
+                kept_bytes=progress.kept_bytes,
+                note=progress.note,
+            )
+        if pull.state.ended:
+            done = pull.plan.size_bytes if pull.state is PullState.DONE else 0
+            return PullStatus(pull=pull, done_bytes=done)
+        folder = folder_of(self._data_dir, pull)
         return PullStatus(
-            pull=pull,
-            done_bytes=progress.done_bytes,
-            kept_bytes=progress.kept_bytes,
-            note=progress.note,
+            pull=pull, done_bytes=await anyio.to_thread.run_sync(bytes_there, folder, pull)
         )
 
 
