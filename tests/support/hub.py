@@ -154,7 +154,7 @@ class _Handler(BaseHTTPRequestHandler):
         assert isinstance(server, _Server)
         return server.hub
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - its name
+    def log_message(self, format: str, *args: Any) -> None:
         """Say nothing."""
 
     def do_HEAD(self) -> None:
@@ -162,9 +162,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         authorization = self.headers.get("authorization")
-        asked = Asked(
-            self.name, self.command, self.path, authorization, self.headers.get("range")
-        )
+        asked = Asked(self.name, self.command, self.path, authorization, self.headers.get("range"))
         with self.hub.lock:
             self.hub.asked.append(asked)
         self.answer()
@@ -216,7 +214,12 @@ class _HubHandler(_Handler):
 
     def search(self, query: Mapping[str, list[str]]) -> None:
         text = query.get("search", [""])[0].casefold()
-        found = [each for each in self.hub.repositories.values() if text in each.name.casefold()]
+        author = query.get("author", [""])[0]
+        found = [
+            each
+            for each in self.hub.repositories.values()
+            if text in each.name.casefold() and each.name.startswith(f"{author}/" if author else "")
+        ]
         found.sort(key=lambda each: -each.downloads)
         limit = int(query.get("limit", ["100"])[0])
         self.send_json(

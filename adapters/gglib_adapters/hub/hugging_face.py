@@ -44,6 +44,8 @@ _ATTEMPTS = 3
 #: The longest that one attempt waits for the hub to recover.
 _MAX_PAUSE_S = 30.0
 _MAX_CLOSE_NAMES = 3
+#: What data of another shape than is expected raises.
+_NOT_UNDERSTOOD = (KeyError, TypeError, AttributeError, ValueError)
 
 
 @asynccontextmanager
@@ -86,7 +88,7 @@ class HuggingFaceHub(ModelHub):
         for each in answer[:limit]:
             try:
                 found.append(_found(each))
-            except (InvalidValue, KeyError, TypeError, AttributeError):
+            except (InvalidValue, *_NOT_UNDERSTOOD):
                 # One that cannot be pulled is none.
                 continue
         return found
@@ -103,7 +105,7 @@ class HuggingFaceHub(ModelHub):
             return HubRevision(repository=repository, commit=answer["sha"], files=files)
         except InvalidValue as error:
             raise HubAnswerWrong(f"{self._endpoint} says of {repository}: {error}") from error
-        except (KeyError, TypeError, AttributeError) as error:
+        except _NOT_UNDERSTOOD as error:
             raise HubAnswerWrong(
                 f"{self._endpoint} says of {repository} what cannot be understood: {error!r}"
             ) from error
@@ -222,14 +224,17 @@ class HuggingFaceHub(ModelHub):
         raise HubAnswerWrong(f"{self._endpoint} answered {status} when asked for {what}")
 
     async def _close_names(self, repository: str) -> list[str]:
-        _, _, name = repository.partition("/")
-        query = {"search": name, "filter": "gguf", "sort": "downloads", "limit": "50"}
-        try:
-            status, _, body = await self._get(f"{self._endpoint}/api/models", query)
-            answer = self._decoded(body, "the search") if status == 200 else []
-            known = [str(each["id"]) for each in answer]
-        except (HubAnswerWrong, HubUnavailable, KeyError, TypeError):
-            return []
+        """Return repositories of that name, or of that owner, whose names are close."""
+        owner, _, name = repository.partition("/")
+        known: dict[str, None] = {}
+        for query in ({"search": name}, {"author": owner}):
+            asked = {**query, "filter": "gguf", "sort": "downloads", "limit": "100"}
+            try:
+                status, _, body = await self._get(f"{self._endpoint}/api/models", asked)
+                answer = self._decoded(body, "the search") if status == 200 else []
+                known |= {_found(each).repository: None for each in answer}
+            except (HubAnswerWrong, HubUnavailable, InvalidValue, *_NOT_UNDERSTOOD):
+                continue
         close = difflib.get_close_matches(repository, known, n=_MAX_CLOSE_NAMES, cutoff=0.6)
         same_name = [each for each in known if each.partition("/")[2] == name]
         return list(dict.fromkeys([*close, *same_name]))[:_MAX_CLOSE_NAMES]

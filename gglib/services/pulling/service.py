@@ -157,14 +157,21 @@ class PullService:
         ]
 
     async def cancel(self, pull_id: str) -> Pull:
-        """Give up a pull: what came of it is deleted. One that has ended stays as it is.
+        """Give up a pull: what came of it is deleted, also if it has failed.
+
+        One that is done stays as it is.
 
         Raises:
             PullNotFound: there is none of that id.
         """
-        pull = await self._queue.edit(
-            pull_id, partial(_ended, state=PullState.CANCELLED, now=self._clock.now())
-        )
+        now = self._clock.now()
+
+        def give_up(pull: Pull) -> Pull:
+            if pull.state is PullState.DONE:
+                return pull
+            return attrs.evolve(pull, state=PullState.CANCELLED, ended_at=now)
+
+        pull = await self._queue.edit(pull_id, give_up)
         if pull is None:
             raise PullNotFound(pull_id)
         if pull.state is PullState.CANCELLED:

@@ -1,0 +1,115 @@
+"""``gglib model pull``, killed: nothing is lost, and hardly anything is fetched twice."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.commands import Home, gglib
+from support.hub import LocalHub, local_hub
+from support.pulled import model_bytes, shard_bytes
+
+_SIZE = 24 << 20
+#: What is fetched again, at the most, of all that a model has.
+_AGAIN = 0.05
+
+
+@pytest.fixture
+def hub() -> Iterator[LocalHub]:
+    with local_hub() as hub:
+        # A fifth of a second for a whole model: slow enough to be hit, quick enough to wait for.
+        hub.bytes_per_s = 60 << 20
+        yield hub
+
+
+def killed_at(home: Home, hub: LocalHub, sent_bytes: int) -> bool:
+    """Pull, kill -9 when the hub has sent that much; return whether it was hit in time."""
+    process = subprocess.Popen(
+        [gglib(), "model", "pull", "acme/tiny"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=dict(home.environment),
+    )
+    hub.wait_sent(sent_bytes)
+    process.send_signal(signal.SIGKILL)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode in {-signal.SIGKILL, 0}, said
+    return process.returncode != 0
+
+
+def check_pulled(home: Home, content: list[bytes]) -> None:
+    """Pull to the end; the catalog has the model, its files are those of the hub, and no others."""
+    done = home.run("model", "pull", "acme/tiny")
+    assert done.returncode == 0, done.stderr
+    (model,) = home.json("model", "list")
+    files = [Path(path).read_bytes() for path in model["paths"]]
+    assert [hashlib.sha256(file).digest() for file in files] == [
+        hashlib.sha256(file).digest() for file in content
+    ]
+    left = [path for path in (home.path / "models").rglob("*") if path.is_file()]
+    assert sorted(map(str, left)) == sorted(model["paths"])
+    (pull,) = home.json("model", "downloads")
+    assert pull["state"] == "done"
+
+
+def check_killed(folder: Path, hub: LocalHub, point: float) -> None:
+    """One model, killed once at that part of it."""
+    content = model_bytes(_SIZE, seed=int(point * 1e6))
+    hub.sent.clear()
+    hub.add("acme/tiny", {"tiny-Q4_K_M.gguf": content})
+    home = Home.make(folder, HF_ENDPOINT=hub.endpoint)
+
+    killed_at(home, hub, int(point * len(content)))
+    check_pulled(home, [content])
+
+    assert hub.sent_bytes <= (1 + _AGAIN) * len(content)
+
+
+@pytest.mark.parametrize("point", [0.001, *(random.Random(11).random() for _ in range(2)), 0.999])
+def test_pull_killed_at_a_point_goes_on_from_there(
+    hub: LocalHub, tmp_path: Path, point: float
+) -> None:
+    """At its begin, at its end, and in between: at most 5 % are fetched again."""
+    check_killed(tmp_path, hub, point)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+def test_pull_killed_at_twenty_random_points_goes_on_each_time(
+    hub: LocalHub, tmp_path: Path
+) -> None:
+    """Twenty models, each killed somewhere else."""
+    points = random.Random(2026)
+    for number in range(20):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        check_killed(folder, hub, points.random())
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+def test_one_pull_killed_twenty_times_ends_whole(hub: LocalHub, tmp_path: Path) -> None:
+    """Three shards and 384 MiB, killed again and again: 5 % more is all that is fetched."""
+    shards = {
+        f"tiny-Q4_K_M-{number:05d}-of-00003.gguf": shard_bytes(number, 3, 128 << 20)
+        for number in (1, 2, 3)
+    }
+    hub.add("acme/tiny", shards)
+    hub.bytes_per_s = 100 << 20
+    home = Home.make(tmp_path, HF_ENDPOINT=hub.endpoint)
+    total = sum(map(len, shards.values()))
+    points = random.Random(2026)
+
+    kills = 0
+    for part in sorted(points.uniform(0, 0.95) for _ in range(20)):
+        if hub.sent_bytes < part * total:
+            kills += killed_at(home, hub, int(part * total))
+    check_pulled(home, list(shards.values()))
+
+    assert kills >= 15
+    assert hub.sent_bytes <= (1 + _AGAIN) * total
