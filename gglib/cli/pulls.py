@@ -10,12 +10,13 @@ import anyio
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
+from gglib import errors
 from gglib.cli.gateway_client import GatewayClient, find_gateway
 from gglib.cli.options import COMMON, Common, compose_for
 from gglib.cli.output import print_event, print_json, print_table, printable, say, size, tell
 from gglib.cli.progress import Bar, progress
 from gglib.domain.hub import RepositoryReference, parse_reference
-from gglib.errors import PullFailed
+from gglib.errors import GglibError
 
 if TYPE_CHECKING:
     from gglib.services.pulling.service import PullService
@@ -292,11 +293,19 @@ async def _course(
                 async for each in told:
                     yield each
                     if each["state"] == _FAILED:
-                        raise PullFailed(each["error"])
+                        raise _failure_of(each)
         return
     async with aclosing(_alone(await parts.pulls(), reference, name, mmproj)) as told:
         async for each in told:
             yield each
+
+
+def _failure_of(told: dict[str, Any]) -> GglibError:
+    """Return the error that a gateway tells of, so that the exit status is as it is alone."""
+    kind = getattr(errors, str(told["error_kind"]), None)
+    if isinstance(kind, type) and issubclass(kind, errors.HubError):
+        return kind(told["error"])
+    return errors.PullFailed(told["error"])
 
 
 async def _alone(

@@ -11,7 +11,7 @@ import attrs
 import msgspec
 from litestar import delete, get, post
 from litestar.datastructures import State
-from litestar.params import FromPath
+from litestar.params import FromPath, JSONBody
 from litestar.types import ASGIApp
 
 from gglib.domain.hub import parse_reference
@@ -50,7 +50,7 @@ def _pulling(state: State) -> Pulling:
 
 
 @post("/admin/models/pull")
-async def pull_model(state: State, data: _Asked) -> ASGIApp:
+async def pull_model(state: State, data: JSONBody[_Asked]) -> ASGIApp:
     """Fetch a model from the hub, and tell how far it is until it is there.
 
     Whoever leaves is not waited for: the pull goes on.

@@ -14,7 +14,10 @@ from support.commands import Home, gglib
 from support.hub import LocalHub, local_hub
 from support.pulled import model_bytes, shard_bytes
 
-_SIZE = 24 << 20
+#: The hub's speed. What a process that gets no time to run leaves unread in its sockets counts as
+#: fetched: the slower the line, the less that is beside the whole.
+_BYTES_PER_S = 8 << 20
+_SIZE = 16 << 20
 #: What is fetched again, at the most, of all that a model has.
 _AGAIN = 0.05
 
@@ -22,8 +25,7 @@ _AGAIN = 0.05
 @pytest.fixture
 def hub() -> Iterator[LocalHub]:
     with local_hub() as hub:
-        # A fifth of a second for a whole model: slow enough to be hit, quick enough to wait for.
-        hub.bytes_per_s = 60 << 20
+        hub.bytes_per_s = _BYTES_PER_S
         yield hub
 
 
@@ -57,9 +59,9 @@ def check_pulled(home: Home, content: list[bytes]) -> None:
     assert pull["state"] == "done"
 
 
-def check_killed(folder: Path, hub: LocalHub, point: float) -> None:
+def check_killed(folder: Path, hub: LocalHub, point: float, size_bytes: int = _SIZE) -> None:
     """One model, killed once at that part of it."""
-    content = model_bytes(_SIZE, seed=int(point * 1e6))
+    content = model_bytes(size_bytes, seed=int(point * 1e6))
     hub.sent.clear()
     hub.add("acme/tiny", {"tiny-Q4_K_M.gguf": content})
     home = Home.make(folder, HF_ENDPOINT=hub.endpoint)
@@ -70,7 +72,7 @@ def check_killed(folder: Path, hub: LocalHub, point: float) -> None:
     assert hub.sent_bytes <= (1 + _AGAIN) * len(content)
 
 
-@pytest.mark.parametrize("point", [0.001, *(random.Random(11).random() for _ in range(2)), 0.999])
+@pytest.mark.parametrize("point", [0.001, random.Random(11).random(), 0.99])
 def test_pull_killed_at_a_point_goes_on_from_there(
     hub: LocalHub, tmp_path: Path, point: float
 ) -> None:
@@ -88,7 +90,7 @@ def test_pull_killed_at_twenty_random_points_goes_on_each_time(
     for number in range(20):
         folder = tmp_path / str(number)
         folder.mkdir()
-        check_killed(folder, hub, points.random())
+        check_killed(folder, hub, points.random(), 32 << 20)
 
 
 @pytest.mark.soak
@@ -100,7 +102,7 @@ def test_one_pull_killed_twenty_times_ends_whole(hub: LocalHub, tmp_path: Path) 
         for number in (1, 2, 3)
     }
     hub.add("acme/tiny", shards)
-    hub.bytes_per_s = 100 << 20
+    hub.bytes_per_s = 16 << 20
     home = Home.make(tmp_path, HF_ENDPOINT=hub.endpoint)
     total = sum(map(len, shards.values()))
     points = random.Random(2026)
