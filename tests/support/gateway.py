@@ -259,6 +259,7 @@ async def open_socket_gateway(
                 shutdown_timeout_s=shutdown_timeout_s,
                 sweep_interval_s=0.02,
                 reload=_no_reload,
+                pulls=_no_pulls,
             )
             router.on_server_gone(server.drop_server)
             tasks.start_soon(server.serve_on, listener)
@@ -275,6 +276,10 @@ async def open_socket_gateway(
         tasks.cancel_scope.cancel()
     listener.close()
     assert bugs == []
+
+
+#: Nothing is pulled through these gateways.
+_no_pulls: Any = None
 
 
 async def _no_reload() -> Difference:
