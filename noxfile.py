@@ -84,6 +84,8 @@ def bench(session: nox.Session) -> None:
     """Requests per second against nginx; needs nginx and wrk on this machine."""
     session.install("-e", ".[llama]", *group("test"))
     session.run("python", "tests/bench/commands.py", env={"PYTHONPATH": "tests"})
+    session.run("python", "tests/bench/gguf_header.py")
+    session.run("python", "tests/bench/catalog.py")
     session.run("python", "tests/bench/scheduler.py")
     session.run("python", "tests/bench/readiness.py", env={"PYTHONPATH": "tests"})
     session.run("python", "tests/bench/request.py")

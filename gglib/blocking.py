@@ -38,9 +38,19 @@ class BlockingModels:
 
     def __init__(self, models: ModelService, loop: _Loop) -> None:
         self.add = loop.blocking(models.add)
+        self.add_aliases = loop.blocking(models.add_aliases)
+        self.add_tags = loop.blocking(models.add_tags)
+        self.configure = loop.blocking(models.configure)
         self.list = loop.blocking(models.list)
         self.remove = loop.blocking(models.remove)
+        self.remove_aliases = loop.blocking(models.remove_aliases)
+        self.remove_profile = loop.blocking(models.remove_profile)
+        self.remove_tags = loop.blocking(models.remove_tags)
+        self.rename = loop.blocking(models.rename)
         self.resolve = loop.blocking(models.resolve)
+        self.scan = loop.blocking(models.scan)
+        self.set_profile = loop.blocking(models.set_profile)
+        self.verify = loop.blocking(models.verify)
 
 
 class BlockingLibrary:
@@ -54,7 +64,7 @@ class BlockingLibrary:
         self._library = library
         self._loop = loop
         self.models = BlockingModels(library.models, loop)
-        """The models by name: ``add``, ``list``, ``resolve``, ``remove``."""
+        """The models by name: ``add``, ``scan``, ``list``, ``resolve``, ``configure`` and more."""
 
     @property
     def servers(self) -> tuple[RunningServer, ...]:

@@ -266,15 +266,14 @@ class ModelFileMissing(ModelError):
     """Of a model in several files: the others that are not there either."""
 
     def __str__(self) -> str:
-        if self.others_missing:
-            names = [path.name for path in self.others_missing[:_MAX_NAMED]]
-            more = len(self.others_missing) - len(names)
-            shown = ", ".join(names) + (f" and {more} more" if more else "")
-            return f"{self.path}: no such file, nor {shown}; fetch the missing shards"
+        others = [path.name for path in self.others_missing[:_MAX_NAMED]]
+        more = len(self.others_missing) - len(others)
+        nor = f", nor {', '.join(others)}" if others else ""
+        nor += f" and {more} more" if more else ""
         if self.known_sources:
             known = ", ".join(self.known_sources)
-            return f"{self.path}: no such file, and no such source; known sources: {known}"
-        return f"{self.path}: no such file; check the path"
+            return f"{self.path}: no such file{nor}, and no such source; known sources: {known}"
+        return f"{self.path}: no such file{nor}; check the path"
 
 
 @_error

@@ -44,7 +44,7 @@ class Library:
         self, models: ModelService, serving: ServingService, router: Router, pool: Pool
     ) -> None:
         self.models = models
-        """The models by name: ``add``, ``list``, ``resolve``, ``remove``."""
+        """The models by name: ``add``, ``scan``, ``list``, ``resolve``, ``configure`` and more."""
         self._serving = serving
         self._router = router
         self._pool = pool

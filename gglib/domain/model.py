@@ -178,7 +178,8 @@ def _settable(_instance: Any, attribute: Any, value: Any) -> None:
     for name in value:
         _check_parameter(attribute.name, name)
     try:
-        json.dumps(dict(value), allow_nan=False)
+        if value:
+            json.dumps(dict(value), allow_nan=False)
     except (TypeError, ValueError):
         raise InvalidValue(attribute.name, value, "values that JSON can say") from None
 
@@ -247,7 +248,8 @@ class Profile:
 
 
 def _paths(value: Iterable[Path | str]) -> tuple[Path, ...]:
-    return tuple(Path(path) for path in value)
+    # A path is not made of a path again: catalogs have ten thousands of them.
+    return tuple(path if isinstance(path, Path) else Path(path) for path in value)
 
 
 def _texts(value: Iterable[str]) -> tuple[str, ...]:

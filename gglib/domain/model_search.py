@@ -55,7 +55,7 @@ def find_models(
         for model in models
         if wanted <= model.facts.capabilities
         and labels <= set(model.tags)
-        and _has_all(model, words)
+        and (not words or _has_all(model, words))
     ]
     found.sort(key=lambda model: model.name)
     found.sort(key=SORT_KEYS[sort])

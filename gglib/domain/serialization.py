@@ -44,17 +44,22 @@ def _float(value: Any, _: Any) -> float:
 def _converter() -> cattrs.Converter:
     converter = cattrs.Converter(forbid_extra_keys=True, detailed_validation=False)
 
-    def many(value: Any, kind: Any) -> Any:
-        if not isinstance(value, list):
-            raise TypeError(f"expected list, not {type(value).__name__}")
+    def many(kind: Any) -> Callable[[Any, Any], Any]:
         item_kind = get_args(kind)[0]
         collect: Any = get_origin(kind)
-        return collect(converter.structure(item, item_kind) for item in value)
+        structure_item = converter.get_structure_hook(item_kind)
+
+        def structure_all(value: Any, _: Any) -> Any:
+            if not isinstance(value, list):
+                raise TypeError(f"expected list, not {type(value).__name__}")
+            return collect([structure_item(item, item_kind) for item in value])
+
+        return structure_all
 
     for primitive in (int, str, bool):
         converter.register_structure_hook(primitive, _exactly(primitive))
     converter.register_structure_hook(float, _float)
-    converter.register_structure_hook_func(lambda kind: get_origin(kind) in _LISTS, many)
+    converter.register_structure_hook_factory(lambda kind: get_origin(kind) in _LISTS, many)
     converter.register_unstructure_hook(Path, str)
     converter.register_structure_hook(Path, lambda value, _: Path(value))
     converter.register_unstructure_hook_func(

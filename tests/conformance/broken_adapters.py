@@ -32,6 +32,7 @@ from gglib.ports.context import AdapterContext
 from gglib.ports.device_inventory import Device, DeviceInventory, DeviceSurvey
 from gglib.ports.engine import Engine, EngineCapabilities, EngineProbe
 from gglib.ports.event_sink import EventSink
+from gglib.ports.model_catalog import ModelCatalog
 from gglib.ports.model_source import LocatedModel
 from gglib.testing import (
     ClockContract,
@@ -118,6 +119,13 @@ class RemovesUnseen(MemoryModelCatalog):
         self._revision -= 1
 
 
+class EditsInTwoSteps(MemoryModelCatalog):
+    """Reads, and writes a moment later."""
+
+    async def edit(self, model_id: int, change: Callable[[Model], Model]) -> Model:
+        return await ModelCatalog.edit(self, model_id, change)
+
+
 class RoundsTimes(MemoryModelCatalog):
     """Keeps whole seconds."""
 
@@ -140,6 +148,10 @@ class TestUpdatesInTwoSteps(CatalogKit):
 
 class TestRemovesUnseen(CatalogKit):
     kind = RemovesUnseen
+
+
+class TestEditsInTwoSteps(CatalogKit):
+    kind = EditsInTwoSteps
 
 
 class TestRoundsTimes(CatalogKit):

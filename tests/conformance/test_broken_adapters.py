@@ -15,6 +15,7 @@ FOUND_BY = {
     },
     "TestSortsLikePeople": {"test_models_are_listed_by_name"},
     "TestUpdatesInTwoSteps": {"test_cancelled_update_is_done_whole_or_not_at_all"},
+    "TestEditsInTwoSteps": {"test_edits_that_meet_are_all_kept"},
     "TestRemovesUnseen": {"test_every_change_moves_the_revision"},
     "TestRoundsTimes": {
         "test_added_model_comes_back_whole",

@@ -46,6 +46,7 @@ ERROR_FIELDS: dict[str, Any] = {
     "model": "some-model",
     "name": "some-name",
     "needed_bytes": 7 << 30,
+    "others_missing": (Path("one.gguf"), Path("two.gguf")),
     "param": "some_param",
     "part": "the part",
     "path": Path("/some/path"),

@@ -14,7 +14,12 @@ ROOT = Path(__file__).resolve().parents[2]
 #: Pages that are followed to the letter, by tests/docs/test_how_tos.py.
 FOLLOWED = tuple(
     ROOT / "docs" / "how-to" / name
-    for name in ("test-with-the-mock.md", "use-as-a-library.md", "write-a-runner.md")
+    for name in (
+        "manage-your-models.md",
+        "test-with-the-mock.md",
+        "use-as-a-library.md",
+        "write-a-runner.md",
+    )
 )
 
 _BLOCK = re.compile(r"^```(?P<language>[^\n]*)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from pathlib import Path
 from typing import assert_type
@@ -12,7 +13,9 @@ from gglib.blocking import BlockingLibrary
 from gglib.library import Library
 from gglib.ports import Clock, EventSink
 from gglib.services.routing.router import Lease
+from gglib.services.scanning import ScanStep
 from gglib.services.serving import RunningServer
+from gglib.services.verifying import Verification
 from gglib.testing import (
     MemoryModelCatalog,
     MemoryServerRegistry,
@@ -46,6 +49,9 @@ async def library(clock: Clock, sink: EventSink, path: Path) -> None:
         model = await lib.models.add(path, name="qwen", aliases=["q"])
         assert_type(model, gglib.Model)
         assert_type(await lib.models.list(), list[gglib.Model])
+        assert_type(await lib.models.scan([path]), Sequence[ScanStep])
+        assert_type(await lib.models.configure("qwen", {"pinned": True}), gglib.Model)
+        assert_type(await lib.models.verify("qwen"), Verification)
         async with lib.serve(model, engine="mock", context_size=512) as server:
             assert_type(server, RunningServer)
             assert_type(server.base_url, str)
@@ -70,6 +76,7 @@ def blocking(path: Path) -> None:
         assert_type(model, gglib.Model)
         assert_type(lib.models.list(), list[gglib.Model])
         assert_type(lib.models.remove("qwen"), gglib.Model)
+        assert_type(lib.models.scan([path], prune=True), Sequence[ScanStep])
         with lib.serve(model, gpu_layers=0) as server:
             assert_type(server, RunningServer)
         with lib.lease(model) as lease:

@@ -254,6 +254,7 @@ def _check(found: LocatedModel, known: KnownModel) -> None:
     assert all(path.is_absolute() for path in found.paths), "every path must be absolute"
     assert len(set(found.paths)) == known.shards, "paths must have every shard, each once"
     assert found.size_bytes == known.size_bytes, "size_bytes must count all files"
+    assert len(found.marks) in (0, known.shards), "marks must be one for each path, or none"
     assert isinstance(found.facts, ModelFacts), "facts must be ModelFacts"
     if known.facts is not None:
         assert found.facts == known.facts, "facts must be what the model says of itself"

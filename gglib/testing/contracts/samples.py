@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from gglib.domain.config import CACHE_TYPES, LoraAdapter, ServerConfig
+from gglib.domain.file_mark import FileMark
 from gglib.domain.handle import ProcessHandle
 from gglib.domain.ids import new_server_id
 from gglib.domain.inference import InferenceConfig
@@ -155,7 +156,13 @@ _ORIGIN: Choices = {
     "repository": _TEXTS,
     "revision": _TEXTS,
     "sha256": _TEXTS,
+    "fetched": (True,),
 }
+
+_MARKS = (
+    FileMark(size_bytes=LARGEST, mtime_ns=-1, sha256="0f" * 32),
+    FileMark(size_bytes=0, mtime_ns=1_700_000_000_123_456_789),
+)
 
 _HANDLE: Choices = {
     "model_id": (0, *_WHOLE),
@@ -201,13 +208,16 @@ def _some(source: random.Random, *, chance: float = 0.5) -> Pick:
 
 def _model_fields(pick: Pick) -> dict[str, Any]:
     # Aliases are unique in a catalog, so a contract says which.
+    paths = pick({"paths": (_PATHS, _PATHS[:1])})
+    of_each = tuple(_MARKS[number % 2] for number in range(len(paths.get("paths", "1"))))
     return {
+        **paths,
+        **pick({"marks": (of_each, ()), "mmproj_path": tuple(map(Path, _PATHS))}),
         "facts": ModelFacts(**pick(_FACTS)),
         "defaults": ModelDefaults(**pick(_DEFAULTS)),
         "origin": ModelOrigin(**pick(_ORIGIN)),
         **pick(
             {
-                "paths": (_PATHS, _PATHS[:1]),
                 "size_bytes": (LARGEST, 0),
                 "tags": (_TEXTS, ()),
                 "profiles": (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gglib.testing.contracts.model_catalog.editing import EditingPromises
 from gglib.testing.contracts.model_catalog.keeping import KeepingPromises
 from gglib.testing.contracts.model_catalog.kit import OpenCatalog
 from gglib.testing.contracts.model_catalog.naming import NamingPromises
@@ -12,6 +13,7 @@ __all__ = ["ModelCatalogContract", "OpenCatalog"]
 
 
 class ModelCatalogContract(
+    EditingPromises,
     KeepingPromises,
     NamingPromises,
     RunPromises,
