@@ -26,6 +26,7 @@ from gglib.opening import AdapterOpener, ByName, Place
 from gglib.plugins import (
     DEVICE_INVENTORIES,
     DOWNLOADERS,
+    ENGINE_INSTALLERS,
     ENGINES,
     MODEL_CATALOGS,
     MODEL_HUBS,
@@ -43,6 +44,7 @@ from gglib.ports.context import AdapterContext, EngineSet, RunnerSet
 from gglib.ports.device_inventory import DeviceInventory, DeviceSurvey
 from gglib.ports.downloader import Downloader
 from gglib.ports.engine import Engine
+from gglib.ports.engine_installer import EngineInstaller
 from gglib.ports.event_sink import EventSink
 from gglib.ports.model_catalog import ModelCatalog
 from gglib.ports.model_hub import ModelHub
@@ -60,6 +62,7 @@ from gglib.services.sources import FILES, ModelSources
 from gglib.settings import DeclaredModel, Settings
 
 if TYPE_CHECKING:
+    from gglib.services.engine_installs import EngineInstalls
     from gglib.services.pool import Pool
     from gglib.services.pulling.service import PullService
     from gglib.services.routing.router import Router
@@ -78,6 +81,7 @@ P = TypeVar("P")
 
 #: An engine section whose name is no installed engine describes a command.
 _DEFAULT_ENGINE_KIND = "command"
+_LLAMA_SERVER = "llama-server"
 #: The runner of this machine: there unless another is the default and nobody asks for it.
 _LOCAL = "local"
 
@@ -263,6 +267,27 @@ class Composition:
             self._opener.give_engines(engines)
         composed: EngineSet = self._parts["engines"]
         return composed
+
+    async def engine_at(self, path: Path) -> Engine:
+        """Return an engine that is the llama-server at ``path``, whatever the settings say."""
+        sections = {_LLAMA_SERVER: {"path": str(path)}}
+        place = Place(group=ENGINES, port=Engine, sections=sections)  # type: ignore[type-abstract]
+        return await self._opener.open(place, _LLAMA_SERVER)
+
+    async def engine_installs(self) -> EngineInstalls:
+        """Return what gets and keeps engines.
+
+        Raises:
+            ConfigurationError: the section of one is wrong.
+        """
+        from gglib.services.engine_installs import EngineInstalls
+
+        sections = self.settings.engines
+        place = Place(group=ENGINE_INSTALLERS, port=EngineInstaller, sections=sections)  # type: ignore[type-abstract]
+        # The usual one first.
+        names = sorted(adapter_names(ENGINE_INSTALLERS), key=lambda name: name != _LLAMA_SERVER)
+        installers = {name: await self._opener.open(place, name) for name in names}
+        return EngineInstalls(installers, await self.downloader())
 
     async def runners(self) -> RunnerSet:
         """Return the runners by name: the default, the configured, the given, and the local one.

@@ -22,6 +22,8 @@
     ├── EngineError
     │   ├── EngineNotFound              no such engine here (with the ways to get one)
     │   ├── EngineCannot                this engine cannot express that intent
+    │   ├── EngineInstallFailed         nothing was installed
+    │   ├── EngineInUse                 it runs, and cannot be removed
     │   └── EngineDied                  it was serving and is gone
     ├── ServerError
     │   ├── NotRunning                  the server is not running
@@ -85,6 +87,8 @@ __all__ = [
     "EngineCannot",
     "EngineDied",
     "EngineError",
+    "EngineInUse",
+    "EngineInstallFailed",
     "EngineNotFound",
     "Forbidden",
     "GatewayRunning",
@@ -354,6 +358,34 @@ class EngineCannot(EngineError):
     def __str__(self) -> str:
         return (
             f"engine '{self.engine}' has no way to set {self.field} = {self.value!r}; {self.remedy}"
+        )
+
+
+@_error
+class EngineInstallFailed(EngineError):
+    """A version of an engine could not be installed; what was there is as it was."""
+
+    engine: str
+    name: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.name} of engine '{self.engine}' was not installed: {self.reason}"
+
+
+@_error
+class EngineInUse(EngineError):
+    """A version of an engine runs, and was not removed."""
+
+    engine: str
+    version: str
+    pids: tuple[int, ...]
+
+    def __str__(self) -> str:
+        pids = ", ".join(str(pid) for pid in self.pids)
+        return (
+            f"{self.version} of engine '{self.engine}' is in use by pid {pids}; "
+            "`gglib ps` shows whose it is, `gglib stop` ends it"
         )
 
 

@@ -25,6 +25,7 @@ __all__ = [
     "DEVICE_INVENTORIES",
     "DOWNLOADERS",
     "ENGINES",
+    "ENGINE_INSTALLERS",
     "GROUPS",
     "MODEL_CATALOGS",
     "MODEL_HUBS",
@@ -48,6 +49,7 @@ __all__ = [
 DEVICE_INVENTORIES = "gglib.device_inventories"
 DOWNLOADERS = "gglib.downloaders"
 ENGINES = "gglib.engines"
+ENGINE_INSTALLERS = "gglib.engine_installers"
 MODEL_CATALOGS = "gglib.model_catalogs"
 MODEL_HUBS = "gglib.model_hubs"
 MODEL_SOURCES = "gglib.model_sources"
@@ -69,6 +71,7 @@ GROUPS = (
     DOWNLOADERS,
     MODEL_HUBS,
     PULL_QUEUES,
+    ENGINE_INSTALLERS,
 )
 
 P = TypeVar("P")

@@ -30,6 +30,7 @@ _STATUSES: dict[type[GglibError], int] = {
     errors.PullNotFound: NOT_FOUND,
     errors.NotRunning: NOT_FOUND,
     errors.EngineNotFound: NOT_FOUND,
+    errors.EngineInUse: REFUSED,
     errors.AdmissionError: REFUSED,
     errors.GatewayRunning: REFUSED,
     errors.DatabaseTooNew: REFUSED,
@@ -52,8 +53,9 @@ _COMMANDS = {
     "logs": ("gglib.cli.servers:logs", "Show what a model's engine has printed."),
     "model": (
         "gglib.cli.models:app",
-        "The models gglib knows: add, scan, list, set, remove …",
+        "The models gglib knows: add, scan, pull, list, set, remove …",
     ),
+    "engine": ("gglib.cli.engines:app", "Engines: install, list, probe, use, remove."),
     "config": ("gglib.cli.config:app", "Settings: show, check, reload, and their schema."),
     "doctor": ("gglib.cli.doctor:doctor", "Say what is wrong here, and how to mend it."),
     "demo": ("gglib.cli.demo:demo", "Serve a tiny model made on the spot, and ask it something."),

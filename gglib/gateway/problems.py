@@ -48,6 +48,8 @@ PROBLEMS: dict[type[GglibError], Problem] = {
     errors.EngineError: Problem(503, "server_error", "engine_error"),
     errors.EngineNotFound: Problem(503, "server_error", "engine_not_found"),
     errors.EngineCannot: Problem(503, "server_error", "engine_cannot"),
+    errors.EngineInstallFailed: Problem(503, "server_error", "engine_install_failed"),
+    errors.EngineInUse: Problem(409, _INVALID, "engine_in_use"),
     errors.EngineDied: Problem(502, "server_error", "engine_died"),
     errors.ServerError: Problem(503, "server_error", "server_failed"),
     errors.NotRunning: Problem(409, _INVALID, "not_running"),

@@ -37,6 +37,8 @@ class EngineProbe:
     source: str
     """How it was found: ``setting``, ``GGLIB_LLAMA_SERVER``, ``PATH``, ``installed``, ``package``,
     ``configuration``."""
+    flags: tuple[str, ...] = ()
+    """Every spelling that its command line knows; empty where it does not tell."""
 
 
 class Engine(ABC):

@@ -64,6 +64,7 @@ ERROR_FIELDS: dict[str, Any] = {
     "timeout_s": 60.0,
     "url": "https://host/file",
     "value": "some value",
+    "version": "b123",
     "waited_s": 9.0,
     "ways": ("install it", "build it"),
     "what": "requests",

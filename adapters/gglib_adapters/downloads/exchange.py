@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urljoin, urlsplit, urlunsplit
 
 import attrs
 
@@ -24,6 +24,8 @@ _PASSING = {408, 425, 429}
 _GONE = {404, 410}
 #: 416: what was asked for begins where the file ends, or behind.
 _USEFUL = {200, 206, 416}
+_PORTS = {"http": 80, "https": 443}
+_AN_ADDRESS = "an http or https address"
 
 
 @attrs.define(eq=False, slots=False)
@@ -33,11 +35,16 @@ class Interrupted(Exception):
     reason: str
     wait_s: float | None = None
     """How long the server asks to be left alone."""
+    unreached: bool = False
+    """Nobody was there at all."""
 
 
 def shown(url: str) -> str:
     """Return ``url`` as it may be shown: passwords, and queries that sign it, are left out."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "the address"
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
@@ -71,37 +78,37 @@ async def answered(
                     return
                 here = _next(response, here)
         raise DownloadRefused(shown(url), 310, f"more than {_MAX_REDIRECTS} redirects")
+    except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+        raise Interrupted(_said(error), unreached=True) from error
     except httpx.TimeoutException as error:
         raise Interrupted("the server says nothing") from error
     except httpx.TransportError as error:
         raise Interrupted(_said(error)) from error
     except httpx.InvalidURL:
-        raise InvalidValue("url", shown(url), "an http or https address") from None
+        raise InvalidValue("url", shown(url), _AN_ADDRESS) from None
 
 
-def _origin(url: str) -> tuple[str, str, int | None]:
-    parts = urlsplit(url)
+def _origin(url: str) -> tuple[str, str, int]:
     try:
+        parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        port = -1
-    if parts.scheme not in {"http", "https"} or not parts.hostname or port == -1:
-        raise InvalidValue("url", shown(url), "an http or https address")
-    return parts.scheme, parts.hostname, port or {"http": 80, "https": 443}[parts.scheme]
+        raise InvalidValue("url", shown(url), _AN_ADDRESS) from None
+    if parts.scheme not in _PORTS or not parts.hostname:
+        raise InvalidValue("url", shown(url), _AN_ADDRESS)
+    return parts.scheme, parts.hostname, port or _PORTS[parts.scheme]
 
 
 def _next(response: httpx.Response, here: str) -> str:
     """Return where a redirect leads."""
-    import httpx
-
-    place = response.headers.get("location", "")
+    place: str = response.headers.get("location", "")
     status = response.status_code
     if not place:
         raise DownloadRefused(shown(here), status, "a redirect to nowhere")
     try:
-        there = str(httpx.URL(here).join(place))
+        there = urljoin(here, place)
         scheme, _, _ = _origin(there)
-    except (httpx.InvalidURL, InvalidValue):
+    except ValueError:  # of which InvalidValue is one
         raise DownloadRefused(shown(here), status, "a redirect to no http address") from None
     if here.startswith("https:") and scheme != "https":
         raise DownloadRefused(shown(here), status, "a redirect from https to http")

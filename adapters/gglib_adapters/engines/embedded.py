@@ -12,20 +12,21 @@ from gglib.errors import EngineNotFound
 from gglib.ports.context import AdapterContext
 from gglib.ports.engine import Engine, EngineCapabilities, EngineProbe
 from gglib_adapters.engines.embedded_flags import help_text
+from gglib_adapters.engines.embedded_site import PACKAGE, SITE_VARIABLE
 from gglib_adapters.engines.llama_flags import ENVIRONMENT, build_argv
 from gglib_adapters.engines.llama_help import KnownFlags, parse_help
 from gglib_adapters.engines.settings import refuse_unknown
+from gglib_adapters.engines.versions import Versions
 
 __all__ = ["SERVER_MODULE", "WAYS", "EmbeddedEngine", "open_embedded_engine"]
 
 #: What the child process runs.
 SERVER_MODULE = "gglib_adapters.engines.embedded_server"
 
-_PACKAGE = "xllamacpp"
-
 #: How to get an engine, simplest first.
 WAYS = (
     "pip install 'gglib[llama]'",
+    "gglib engine install embedded",
     "put llama-server on PATH, or set GGLIB_LLAMA_SERVER or [engines.llama-server] path to it",
     "declare a command engine for a server of your own",
 )
@@ -37,10 +38,12 @@ class EmbeddedEngine(Engine):
     The package is never imported here: it is 100 MB of code that only the child needs.
     """
 
-    __slots__ = ("_flags", "_name", "_probe")
+    __slots__ = ("_flags", "_name", "_probe", "_site", "_versions")
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, data_dir: Path) -> None:
         self._name = name
+        self._versions = Versions.of(name, data_dir)
+        self._site: Path | None = None
         self._flags = KnownFlags({})
         self._probe: EngineProbe | None = None
 
@@ -69,10 +72,12 @@ class EmbeddedEngine(Engine):
     def environment(self, config: ServerConfig) -> Mapping[str, str]:
         """Return what its servers need beside ``config.environment``."""
         del config
-        return ENVIRONMENT
+        if self._site is None:
+            return ENVIRONMENT
+        return {**ENVIRONMENT, SITE_VARIABLE: str(self._site)}
 
     async def probe(self) -> EngineProbe:
-        """Look for the package in this interpreter.
+        """Look for the package in this interpreter, and then where `engine install` puts it.
 
         Raises:
             EngineNotFound: it is not installed; carries the ways.
@@ -80,18 +85,30 @@ class EmbeddedEngine(Engine):
         from importlib.metadata import PackageNotFoundError, version
         from importlib.util import find_spec
 
-        spec = find_spec(_PACKAGE)
-        if spec is None:
-            self._probe = None
-            raise EngineNotFound(self._name, f"the package {_PACKAGE} is not installed", WAYS)
-        try:
-            found: str | None = version(_PACKAGE)
-        except PackageNotFoundError:
-            found = None
-        path = Path(spec.origin) if spec.origin else None
-        if self._probe is None:
+        if not self._flags.options:
             self._flags = parse_help(help_text())
-        self._probe = EngineProbe(path=path, version=found, source="package")
+        spec = find_spec(PACKAGE)
+        if spec is not None:
+            try:
+                found: str | None = version(PACKAGE)
+            except PackageNotFoundError:
+                found = None
+            path = Path(spec.origin) if spec.origin else None
+            return self._found(path, found, "package", site=None)
+        installed = self._versions.current()
+        if installed is not None and installed.path.is_dir():
+            path, site = installed.path / "__init__.py", installed.path.parent
+            return self._found(path, installed.version, "installed", site=site)
+        self._probe = None
+        raise EngineNotFound(self._name, f"the package {PACKAGE} is not installed", WAYS)
+
+    def _found(
+        self, path: Path | None, version: str | None, source: str, *, site: Path | None
+    ) -> EngineProbe:
+        self._site = site
+        self._probe = EngineProbe(
+            path=path, version=version, source=source, flags=tuple(sorted(self._flags.options))
+        )
         return self._probe
 
     def command(self, config: ServerConfig, port: int) -> list[str]:
@@ -116,4 +133,4 @@ async def open_embedded_engine(context: AdapterContext) -> AsyncIterator[Engine]
         ConfigurationError: it was given one.
     """
     refuse_unknown(context.name, context.settings, ())
-    yield EmbeddedEngine(context.name)
+    yield EmbeddedEngine(context.name, context.data_dir)

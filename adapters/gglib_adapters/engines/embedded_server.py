@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from gglib_adapters.engines.embedded_flags import FLAGS, help_text
+from gglib_adapters.engines.embedded_site import SITE_VARIABLE
 
 __all__ = ["common_params", "main", "parse"]
 
@@ -202,6 +203,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # wait for the end of that: until then signals do what they do to llama-server.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
+    if site := os.environ.get(SITE_VARIABLE):
+        sys.path.append(site)
     try:
         import xllamacpp
 

@@ -16,14 +16,19 @@ from gglib_adapters.engines.llama_flags import ENVIRONMENT, build_argv
 from gglib_adapters.engines.llama_help import KnownFlags, parse_help
 from gglib_adapters.engines.llama_probe import Binary, ProbeFailed, describe
 from gglib_adapters.engines.settings import optional_text, refuse_unknown
+from gglib_adapters.engines.versions import Versions
 
-__all__ = ["PATH_VARIABLE", "WAYS", "LlamaServerEngine", "open_llama_server_engine"]
+__all__ = ["INSTALLED_AS", "PATH_VARIABLE", "WAYS", "LlamaServerEngine", "open_llama_server_engine"]
 
 #: Names a llama-server binary; stronger than ``PATH``, weaker than the setting.
 PATH_VARIABLE = "GGLIB_LLAMA_SERVER"
 
+#: Under this name `engine install` keeps it, whatever a section calls it.
+INSTALLED_AS = "llama-server"
+
 #: How to get an engine, simplest first.
 WAYS = (
+    "gglib engine install fetches one",
     "pip install 'gglib[llama]' brings one that needs no binary",
     "put llama-server on PATH",
     f"set {PATH_VARIABLE}, or path under [engines.llama-server], to a llama-server binary",
@@ -31,9 +36,6 @@ WAYS = (
 )
 
 _BINARY = "llama-server.exe" if os.name == "nt" else "llama-server"
-
-#: Where release archives keep the binary, below an installation.
-_LAYOUTS = (Path(), Path("bin"), Path("build", "bin"))
 
 
 class LlamaServerEngine(Engine):
@@ -106,7 +108,8 @@ class LlamaServerEngine(Engine):
         if binary != self._binary:
             self._flags = parse_help(binary.help_text)
             self._binary = binary
-        return EngineProbe(path=path, version=binary.version, source=source)
+        flags = tuple(sorted(self._flags.options))
+        return EngineProbe(path=path, version=binary.version, source=source, flags=flags)
 
     def command(self, config: ServerConfig, port: int) -> list[str]:
         """Return the argument vector in this binary's spelling.
@@ -126,11 +129,9 @@ class LlamaServerEngine(Engine):
                 return self._executable(value, source), source
         if found := shutil.which(_BINARY):
             return Path(found).absolute(), "PATH"
-        installed = self._data_dir / "engines" / "llama-server" / "current"
-        for layout in _LAYOUTS:
-            candidate = installed / layout / _BINARY
-            if os.access(candidate, os.X_OK) and candidate.is_file():
-                return candidate, "installed"
+        installed = Versions.of(INSTALLED_AS, self._data_dir).current()
+        if installed is not None and os.access(installed.path, os.X_OK):
+            return installed.path, "installed"
         raise EngineNotFound(self._name, f"no {_BINARY} on PATH and none installed", WAYS)
 
     def _executable(self, value: str, source: str) -> Path:
@@ -149,11 +150,11 @@ class LlamaServerEngine(Engine):
 
 @asynccontextmanager
 async def open_llama_server_engine(context: AdapterContext) -> AsyncIterator[Engine]:
-    """Open the engine. Settings: ``path``, the binary to use.
+    """Open the engine. Settings: ``path``, the binary to use; ``release_url`` is the installer's.
 
     Raises:
         ConfigurationError: a setting is unknown or not a text.
     """
-    refuse_unknown(context.name, context.settings, {"path"})
+    refuse_unknown(context.name, context.settings, {"path", "release_url"})
     path = optional_text(context.name, context.settings, "path")
     yield LlamaServerEngine(context.name, context.data_dir, path)

@@ -48,7 +48,7 @@ async def test_the_package_is_found_without_importing_it(
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: xllamacpp\nVersion: 1.2.3\n")
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
     monkeypatch.delitem(sys.modules, "xllamacpp", raising=False)
-    engine = EmbeddedEngine("embedded")
+    engine = EmbeddedEngine("embedded", tmp_path)
     probe = await engine.probe()
     assert (probe.path, probe.version, probe.source) == (
         package / "__init__.py",

@@ -15,6 +15,7 @@ from gglib.testing.contexts import make_context
 from gglib_adapters.engines import llama_probe
 from gglib_adapters.engines.llama_probe import CACHE_FILE
 from gglib_adapters.engines.llama_server import open_llama_server_engine
+from gglib_adapters.engines.versions import Versions
 
 pytestmark = pytest.mark.anyio
 
@@ -71,7 +72,11 @@ async def test_four_places_are_looked_at_in_order(
             probe = await engine.probe()
             found.append((probe.source, probe.path, probe.version))
 
-    installed = llama_server(data / "engines/llama-server/current/bin/llama-server", version="1")
+    versions = Versions.of("llama-server", data)
+    with versions.making("b1") as making:
+        program = llama_server(making / "bin/llama-server", version="1")
+        installed = versions.place(making, "b1", program, 0).path
+    versions.use("b1")
     await look({})
     on_path = llama_server(bare_path / "llama-server", version="2")
     await look({})
@@ -90,13 +95,19 @@ async def test_four_places_are_looked_at_in_order(
 
 
 async def test_without_any_the_ways_to_get_one_are_told(tmp_path: Path) -> None:
-    """The error names the four ways."""
+    """The error names every way."""
     async with open_llama_server_engine(make_context(tmp_path, name="llama-server")) as engine:
         with pytest.raises(EngineNotFound) as caught:
             await engine.probe()
-    for way in ("gglib[llama]", "PATH", "GGLIB_LLAMA_SERVER", "command engine"):
+    for way in (
+        "gglib engine install",
+        "gglib[llama]",
+        "PATH",
+        "GGLIB_LLAMA_SERVER",
+        "command engine",
+    ):
         assert way in str(caught.value)
-    assert len(caught.value.ways) == 4
+    assert len(caught.value.ways) == 5
 
 
 @pytest.mark.parametrize(
