@@ -183,7 +183,9 @@ class Composition:
     async def pull_queue(self) -> PullQueue:
         """Return the queue of pulls."""
         place = Place(group=PULL_QUEUES, port=PullQueue)  # type: ignore[type-abstract]
-        return await self._only("pull_queue", place, "sqlite")
+        # Whoever keeps models elsewhere than in our database has none made for the queue.
+        usual = "sqlite" if self._given.catalog is None else "memory"
+        return await self._only("pull_queue", place, usual)
 
     async def pulls(self) -> PullService:
         """Return the service that fetches models from a hub."""

@@ -100,7 +100,7 @@ class LocalHub:
         """All that the CDN has sent of files."""
         return sum(self.sent.values())
 
-    def wait_sent(self, count: int, timeout: float = 30) -> None:
+    def wait_sent(self, count: int, timeout: float = 120) -> None:
         """Return when the CDN has sent that much."""
         with self.progress:
             assert self.progress.wait_for(lambda: self.sent_bytes >= count, timeout)
