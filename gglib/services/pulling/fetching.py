@@ -94,7 +94,7 @@ class FileFetcher:
         await anyio.to_thread.run_sync(_make_private, self._data_dir, folder)
         digests: dict[str, str] = {}
         for file in pull.plan.all_files:
-            digest = await self._find(pull, file, folder / file.name)
+            digest = await self._find(pull, file, folder / file.name, progress)
             if digest is not None:
                 digests[file.path] = digest
                 progress.done[file.path] = progress.kept[file.path] = file.size_bytes
@@ -141,7 +141,9 @@ class FileFetcher:
         progress.notes.pop(file.path, None)
         return found.sha256
 
-    async def _find(self, pull: Pull, file: HubFile, target: Path) -> str | None:
+    async def _find(
+        self, pull: Pull, file: HubFile, target: Path, progress: Progress
+    ) -> str | None:
         """Return the SHA-256 of a file that is at its place, or is put there from another commit.
 
         Without a SHA-256 of the hub's nothing tells whether two files are the same.
@@ -149,14 +151,20 @@ class FileFetcher:
         if file.sha256 is None:
             return None
         repository = repository_folder(self._data_dir, pull.request.reference.repository)
-        candidates = await anyio.to_thread.run_sync(_of_size, repository, file, target)
+        candidates = await anyio.to_thread.run_sync(_of_size, repository, file)
+        if target in candidates:
+            # It was verified before it was put there.
+            return file.sha256
         for candidate in candidates:
+            progress.notes[file.path] = "looking whether it is here"
             mark = await self._source.digest(candidate)
             if mark.sha256 == file.sha256:
-                if candidate != target:
-                    await anyio.to_thread.run_sync(_link, candidate, target)
-                return file.sha256
-        return None
+                await anyio.to_thread.run_sync(_link, candidate, target)
+                break
+        else:
+            return None
+        progress.notes.pop(file.path, None)
+        return file.sha256
 
 
 def forget_files(folder: Path, pull: Pull, used: Callable[[Path], bool]) -> None:
@@ -212,14 +220,13 @@ def _check_room(folder: Path, missing: list[HubFile]) -> None:
         raise NoSpace(folder, needed, free)
 
 
-def _of_size(folder: Path, file: HubFile, target: Path) -> list[Path]:
-    """Return files of the repository that may be this one; the one at its place first."""
-    found = [
+def _of_size(folder: Path, file: HubFile) -> list[Path]:
+    """Return files of the repository that may be this one."""
+    return [
         path
         for path in sorted(folder.glob(f"*/*/{_literal(file.name)}"))
         if path.is_file() and path.stat().st_size == file.size_bytes
     ]
-    return sorted(found, key=lambda path: path != target)
 
 
 def _literal(name: str) -> str:
@@ -228,7 +235,7 @@ def _literal(name: str) -> str:
 
 
 def _link(existing: Path, target: Path) -> None:
-    target.unlink(missing_ok=True)
+    target.unlink(missing_ok=True)  # of another size
     try:
         target.hardlink_to(existing)
     except OSError:

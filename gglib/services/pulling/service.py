@@ -270,6 +270,10 @@ class PullService:
                     tasks.cancel_scope.cancel()
         except* (GglibError, OSError) as group:
             await self._fail(pull, group)
+        except* Exception as group:
+            # A bug: it would come again at every start.
+            await self._fail(pull, group)
+            raise
         finally:
             self._progress.pop(pull.id, None)
         after = await self._queue.get(pull.id)

@@ -174,11 +174,12 @@ def test_repositories_are_found_and_their_quantizations_listed(hub: LocalHub, ho
 
 
 def test_fetched_file_may_be_deleted_with_its_model(hub: LocalHub, home: Home) -> None:
-    """gglib fetched it, so gglib may."""
-    hub.add("acme/tiny", {"tiny-Q4_K_M.gguf": model_bytes()})
-    home.run("model", "pull", "acme/tiny")
+    """gglib fetched it, so gglib may; its projector goes with it."""
+    hub.add("acme/see", {"see-Q4_K_M.gguf": model_bytes(), "mmproj-F16.gguf": projector_bytes()})
+    home.run("model", "pull", "acme/see")
+    assert files_below(home) == ["mmproj-F16.gguf", "see-Q4_K_M.gguf"]
 
-    done = home.run("model", "remove", "tiny-Q4_K_M", "--delete-file")
+    done = home.run("model", "remove", "see-Q4_K_M", "--delete-file")
 
     assert done.returncode == 0, done.stderr
     assert files_below(home) == []
