@@ -38,9 +38,9 @@ def test_every_command_of_the_page_does_what_it_says(tmp_path: Path) -> None:
 
     search, quants, pulled, chosen, again, outdated, downloads, removed = said
     assert "Qwen/Qwen2.5-0.5B-Instruct-GGUF" in search
-    assert "Q4_K_M        4.1 KiB  1      yes   pulled unless you name another\n" in quants
-    assert pulled.startswith(f"pulled {stem}-q4_k_m (Q4_K_M, 4.1 KiB)")
-    assert chosen.startswith("pulled qwen (Q8_0, 4.1 KiB)")
+    assert "Q4_K_M        4.2 KiB  1      yes   pulled unless you name another\n" in quants
+    assert pulled.startswith(f"pulled {stem}-q4_k_m (Q4_K_M, 4.2 KiB)")
+    assert chosen.startswith("pulled qwen (Q8_0, 4.2 KiB)")
     assert again.startswith(f"{stem}-q4_k_m is there already")
     assert outdated == "every model that was pulled is the newest\n"
     assert downloads.count("done") == 2

@@ -6,13 +6,14 @@ import random
 from pathlib import Path
 
 from support.commands import Home
-from support.gguf_files import GgufPieces, pair, tensor, text_pair
+from support.gguf_files import U32, GgufPieces, pair, tensor, text_pair
 from support.hub import LocalHub
 
 __all__ = ["files_below", "home_for", "model_bytes", "projector_bytes", "shard_bytes"]
 
 _F32 = 0
 _BOOL = 7
+_WIDTH = 16
 
 
 def model_bytes(size_bytes: int = 4096, seed: int = 0) -> bytes:
@@ -31,7 +32,8 @@ def shard_bytes(number: int, count: int, size_bytes: int = 4096, seed: int = 0) 
 def _model(size_bytes: int, seed: int, name: str, pairs: list[bytes]) -> bytes:
     elements = max(1, size_bytes // 4)
     pieces = GgufPieces()
-    pieces.pairs = [text_pair("general.architecture", "llama"), *pairs]
+    width = pair("llama.embedding_length", U32, _WIDTH.to_bytes(4, "little"))
+    pieces.pairs = [text_pair("general.architecture", "llama"), width, *pairs]
     pieces.tensors = [tensor(name, [elements], _F32)]
     pieces.data = random.Random(seed).randbytes(4 * elements)
     return pieces.to_bytes()
@@ -46,14 +48,14 @@ def _i32(key: str, value: int) -> bytes:
 
 
 def projector_bytes(seed: int = 0) -> bytes:
-    """Return a projector that says nothing of whose it is."""
+    """Return a projector for models as wide as these."""
     pieces = GgufPieces()
     pieces.pairs = [
         text_pair("general.architecture", "clip"),
         text_pair("general.type", "mmproj"),
         pair("clip.has_vision_encoder", _BOOL, b"\1"),
     ]
-    pieces.tensors = [tensor("mm.0.weight", [16], _F32)]
+    pieces.tensors = [tensor("mm.0.weight", [_WIDTH], _F32)]
     pieces.data = random.Random(seed).randbytes(64)
     return pieces.to_bytes()
 

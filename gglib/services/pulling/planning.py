@@ -139,8 +139,9 @@ def _fetched_before(models: Iterable[Model], repository: str, chosen: Quantizati
 def _is_complete(
     model: Model, revision: HubRevision, chosen: Quantization, projector: HubFile | None
 ) -> bool:
-    wants_projector = projector is not None and model.mmproj_path is None
-    if wants_projector or not all(path.is_file() for path in model.paths):
+    # Whether a projector that was fetched is the model's, its reader has decided.
+    needed = [] if projector is None else [model.path.parent / projector.name]
+    if not all(path.is_file() for path in (*model.paths, *needed)):
         return False
     if model.origin.revision == revision.commit:
         return True

@@ -150,7 +150,7 @@ def test_file_of_another_size_is_refused(hub: LocalHub, home: Home, change: int)
         return listed
 
     hub.listing = lie
-    refused(home, "acme/tiny", 1, "the server has 4224 bytes, expected")
+    refused(home, "acme/tiny", 1, "the server has 4256 bytes, expected")
     assert home.json("model", "list") == []
 
 

@@ -21,7 +21,7 @@ def test_pulled_model_is_verified_and_in_the_catalog(hub: LocalHub, home: Home) 
     done = home.run("model", "pull", "acme/tiny-GGUF")
 
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "pulled tiny-Q4_K_M (Q4_K_M, 4.1 KiB) from acme/tiny-GGUF\n"
+    assert done.stdout == "pulled tiny-Q4_K_M (Q4_K_M, 4.2 KiB) from acme/tiny-GGUF\n"
     model = home.json("model", "show", "tiny-Q4_K_M")
     commit = repository.branches["main"]
     assert Path(model["paths"][0]).read_bytes() == content
@@ -83,6 +83,8 @@ def test_projector_comes_with_its_model(hub: LocalHub, home: Home) -> None:
     assert done.stdout.startswith("updated see-Q4_K_M"), done.stderr
     assert files_below(home) == ["mmproj-see-F16.gguf", "see-Q4_K_M.gguf"]
     assert hub.sent_bytes == sum(map(len, files.values()))
+    assert home.run("model", "pull", "acme/see").stdout.startswith("see-Q4_K_M is there already")
+    assert "vision" in home.json("model", "show", "see-Q4_K_M")["capabilities"]
 
     refused = home.run("model", "pull", "acme/blind", "--with-mmproj")
     assert refused.returncode == 2
