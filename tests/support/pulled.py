@@ -14,6 +14,8 @@ __all__ = ["files_below", "home_for", "model_bytes", "projector_bytes", "shard_b
 _F32 = 0
 _BOOL = 7
 _WIDTH = 16
+#: No generator makes more than 256 MiB at once.
+_AT_ONCE_BYTES = 64 << 20
 
 
 def model_bytes(size_bytes: int = 4096, seed: int = 0) -> bytes:
@@ -35,7 +37,11 @@ def _model(size_bytes: int, seed: int, name: str, pairs: list[bytes]) -> bytes:
     width = pair("llama.embedding_length", U32, _WIDTH.to_bytes(4, "little"))
     pieces.pairs = [text_pair("general.architecture", "llama"), width, *pairs]
     pieces.tensors = [tensor(name, [elements], _F32)]
-    pieces.data = random.Random(seed).randbytes(4 * elements)
+    source = random.Random(seed)
+    pieces.data = b"".join(
+        source.randbytes(min(_AT_ONCE_BYTES, 4 * elements - start))
+        for start in range(0, 4 * elements, _AT_ONCE_BYTES)
+    )
     return pieces.to_bytes()
 
 
