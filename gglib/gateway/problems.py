@@ -68,7 +68,7 @@ PROBLEMS: dict[type[GglibError], Problem] = {
     errors.Unauthorized: Problem(401, "authentication_error", "invalid_api_key"),
     errors.Forbidden: Problem(403, "permission_error", "forbidden"),
     errors.RateLimited: Problem(429, "rate_limit_error", "rate_limit_exceeded", retry=True),
-    errors.DownloadError: Problem(502, "server_error", "download_failed"),
+    errors.DownloadError: Problem(502, "server_error", "download_error"),
     errors.DownloadFailed: Problem(502, "server_error", "download_failed", retry=True),
     errors.DownloadNotFound: Problem(404, _INVALID, "download_not_found"),
     errors.DownloadRefused: Problem(403, _INVALID, "download_refused"),

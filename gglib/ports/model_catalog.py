@@ -96,3 +96,10 @@ class ModelCatalog(ABC):
     async def runs(self) -> Mapping[int, Sequence[ModelRun]]:
         """Return what is remembered of each model, by its id, the oldest first."""
         return {}
+
+    async def check(self) -> Sequence[str]:
+        """Return what is damaged, in words for people; nothing where all can be read.
+
+        Reads everything: slower than any other call.
+        """
+        return ()

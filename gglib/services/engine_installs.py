@@ -84,7 +84,7 @@ class EngineInstalls:
                 await self._get(installer, plan, sha256, watcher)
         except DownloadFailed as failure:
             # Offline, most often: another way may be open.
-            name = version or "it"
+            name = version or "the usual version"
             raise EngineInstallFailed(
                 engine, name, f"{failure}. Or {'; or '.join(_WAYS)}"
             ) from failure

@@ -20,6 +20,7 @@ __all__ = ["DEFAULT_ENGINES", "choose_engine", "config_for", "implied_settings",
 DEFAULT_ENGINES = ("llama-server", "embedded")
 
 _WAYS = (
+    "gglib engine install fetches one",
     "pip install 'gglib[llama]' brings one along",
     "put llama-server on PATH",
     "name it by GGLIB_LLAMA_SERVER, or by path in [engines.llama-server]",

@@ -133,6 +133,13 @@ class RoundsTimes(MemoryModelCatalog):
         return super()._add(attrs.evolve(model, added_at=float(int(model.added_at))))
 
 
+class Complains(MemoryModelCatalog):
+    """Finds damage where there is none."""
+
+    async def check(self) -> Sequence[str]:
+        return ["ok"]
+
+
 class TestForgetsIds(CatalogKit):
     kind = ForgetsIds
 
@@ -156,6 +163,10 @@ class TestEditsInTwoSteps(CatalogKit):
 
 class TestRoundsTimes(CatalogKit):
     kind = RoundsTimes
+
+
+class TestComplains(CatalogKit):
+    kind = Complains
 
 
 # Registries

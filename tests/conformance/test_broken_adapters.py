@@ -21,6 +21,7 @@ FOUND_BY = {
         "test_added_model_comes_back_whole",
         "test_any_model_comes_back_whole",
     },
+    "TestComplains": {"test_whole_catalog_has_no_damage"},
     "TestKeepsHandles": {"test_put_again_replaces_every_field"},
     "TestSortsBySeconds": {"test_records_are_listed_oldest_first"},
     "TestRemovesOnce": {

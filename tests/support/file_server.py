@@ -18,6 +18,7 @@ __all__ = [
     "claiming",
     "cut_after",
     "file_server",
+    "ignoring_conditions",
     "ignoring_ranges",
     "redirect",
     "status",
@@ -101,6 +102,11 @@ def ignoring_ranges(handler: _Handler) -> None:
     handler.serve(ranges=False)
 
 
+def ignoring_conditions(handler: _Handler) -> None:
+    """Send what was asked for, though it is of another version by now."""
+    handler.serve(conditions=False)
+
+
 def chunked(handler: _Handler) -> None:
     """Send all of it without saying how much it is."""
     handler.serve(ranges=False, chunks=True)
@@ -129,6 +135,7 @@ class _Handler(BaseHTTPRequestHandler):
         limit: int | None = None,
         length: int | None = None,
         ranges: bool = True,
+        conditions: bool = True,
         chunks: bool = False,
     ) -> None:
         """Serve the file, as a server does that knows ranges and conditions."""
@@ -136,7 +143,7 @@ class _Handler(BaseHTTPRequestHandler):
         path = self.path.partition("?")[0]
         content, etag = self.files.files[path], self.files.etags[path]
         first = request.first_byte if ranges else 0
-        if request.headers.get("if-range", etag) != etag:
+        if conditions and request.headers.get("if-range", etag) != etag:
             first = 0
         if first >= len(content) > 0:
             status(416, content_range=f"bytes */{len(content)}")(self)

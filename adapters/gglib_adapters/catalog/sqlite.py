@@ -27,6 +27,8 @@ from gglib_adapters.schema import (
 __all__ = ["SqliteModelCatalog", "open_sqlite_catalog"]
 
 _MAX_ID = 2**63 - 1
+#: More of it helps nobody.
+_MAX_DAMAGE = 5
 
 
 @asynccontextmanager
@@ -136,6 +138,15 @@ class SqliteModelCatalog(ModelCatalog):
             return model_id
 
         return await self._database.write(work)
+
+    async def check(self) -> Sequence[str]:
+        """Return what SQLite finds damaged in the whole file, the registry's part too."""
+
+        def work(connection: Connection) -> list[str]:
+            rows = connection.exec_driver_sql(f"PRAGMA quick_check({_MAX_DAMAGE})")
+            return [str(row[0]) for row in rows if row[0] != "ok"]
+
+        return await self._database.read(work)
 
     async def revision(self) -> int:
         """Return a number that changes with every change, by any process."""

@@ -38,12 +38,13 @@ class EmbeddedEngine(Engine):
     The package is never imported here: it is 100 MB of code that only the child needs.
     """
 
-    __slots__ = ("_flags", "_name", "_probe", "_site", "_versions")
+    __slots__ = ("_flags", "_name", "_probe", "_site", "_spellings", "_versions")
 
     def __init__(self, name: str, data_dir: Path) -> None:
         self._name = name
         self._versions = Versions.of(name, data_dir)
         self._site: Path | None = None
+        self._spellings: tuple[str, ...] = ()
         self._flags = KnownFlags({})
         self._probe: EngineProbe | None = None
 
@@ -87,6 +88,7 @@ class EmbeddedEngine(Engine):
 
         if not self._flags.options:
             self._flags = parse_help(help_text())
+            self._spellings = tuple(sorted(self._flags.options))
         spec = find_spec(PACKAGE)
         if spec is not None:
             try:
@@ -106,9 +108,7 @@ class EmbeddedEngine(Engine):
         self, path: Path | None, version: str | None, source: str, *, site: Path | None
     ) -> EngineProbe:
         self._site = site
-        self._probe = EngineProbe(
-            path=path, version=version, source=source, flags=tuple(sorted(self._flags.options))
-        )
+        self._probe = EngineProbe(path=path, version=version, source=source, flags=self._spellings)
         return self._probe
 
     def command(self, config: ServerConfig, port: int) -> list[str]:

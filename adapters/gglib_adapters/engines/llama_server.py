@@ -45,7 +45,7 @@ class LlamaServerEngine(Engine):
     Source: llama-server --help, builds of August 2025 and 11434.
     """
 
-    __slots__ = ("_binary", "_data_dir", "_flags", "_name", "_setting")
+    __slots__ = ("_binary", "_data_dir", "_flags", "_name", "_setting", "_spellings")
 
     def __init__(self, name: str, data_dir: Path, path: str | None) -> None:
         self._name = name
@@ -53,6 +53,7 @@ class LlamaServerEngine(Engine):
         self._setting = path
         self._binary: Binary | None = None
         self._flags = KnownFlags({})
+        self._spellings: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -107,9 +108,9 @@ class LlamaServerEngine(Engine):
             raise EngineNotFound(self._name, f"{problem} (from {source})", WAYS) from problem
         if binary != self._binary:
             self._flags = parse_help(binary.help_text)
+            self._spellings = tuple(sorted(self._flags.options))
             self._binary = binary
-        flags = tuple(sorted(self._flags.options))
-        return EngineProbe(path=path, version=binary.version, source=source, flags=flags)
+        return EngineProbe(path=path, version=binary.version, source=source, flags=self._spellings)
 
     def command(self, config: ServerConfig, port: int) -> list[str]:
         """Return the argument vector in this binary's spelling.

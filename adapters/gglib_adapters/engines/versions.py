@@ -136,7 +136,11 @@ class Versions:
 
         ``program``: below ``made``.
         """
-        note = {"path": program.relative_to(made).as_posix(), "installed_at": now}
+        note = {
+            "path": program.relative_to(made).as_posix(),
+            "installed_at": now,
+            "size_bytes": _size_of(made),
+        }
         (made / _NOTE).write_text(json.dumps(note))
         target = self.folder / version
         if target.exists():
@@ -164,12 +168,16 @@ class Versions:
         except (OSError, ValueError):
             return None
         match note:
-            case {"path": str() as place, "installed_at": float() | int() as installed_at}:
+            case {
+                "path": str() as place,
+                "installed_at": float() | int() as installed_at,
+                "size_bytes": int() as size_bytes,
+            }:
                 return InstalledEngine(
                     engine=self.engine,
                     version=folder.name,
                     path=folder / place,
-                    size_bytes=_size_of(folder),
+                    size_bytes=size_bytes,
                     installed_at=installed_at,
                     current=folder.name == current,
                 )

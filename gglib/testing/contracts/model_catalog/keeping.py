@@ -29,6 +29,12 @@ class KeepingPromises(CatalogPromises):
         """A fresh data directory has no models."""
         assert await catalog.list() == [], "list() of a new catalog must be empty"
 
+    async def test_whole_catalog_has_no_damage(self, catalog: ModelCatalog) -> None:
+        """Neither a new one nor one with models."""
+        assert list(await catalog.check()) == []
+        await catalog.add(full_model())
+        assert list(await catalog.check()) == [], "check() must find nothing in a whole catalog"
+
     async def test_added_model_comes_back_whole(self, catalog: ModelCatalog) -> None:
         """Every field survives: texts of any script, file names that are no text, numbers."""
         full = full_model()
