@@ -29,9 +29,11 @@ from gglib.plugins import (
     ENGINE_INSTALLERS,
     ENGINES,
     MODEL_CATALOGS,
+    MODEL_HUBS,
     MODEL_SOURCES,
     PROCESS_RUNNERS,
     PROCESS_TABLES,
+    PULL_QUEUES,
     SERVER_CLIENTS,
     SERVER_REGISTRIES,
     adapter_names,
@@ -39,15 +41,17 @@ from gglib.plugins import (
 )
 from gglib.ports.clock import Clock
 from gglib.ports.context import AdapterContext, EngineSet, RunnerSet
-from gglib.ports.device_inventory import DeviceInventory
+from gglib.ports.device_inventory import DeviceInventory, DeviceSurvey
 from gglib.ports.downloader import Downloader
 from gglib.ports.engine import Engine
 from gglib.ports.engine_installer import EngineInstaller
 from gglib.ports.event_sink import EventSink
 from gglib.ports.model_catalog import ModelCatalog
+from gglib.ports.model_hub import ModelHub
 from gglib.ports.model_source import ModelSource
 from gglib.ports.process_runner import ProcessRunner
 from gglib.ports.process_table import ProcessTable
+from gglib.ports.pull_queue import PullQueue
 from gglib.ports.server_client import ServerClient
 from gglib.ports.server_registry import ServerRegistry
 from gglib.services.intent import DEFAULT_ENGINES
@@ -60,6 +64,7 @@ from gglib.settings import DeclaredModel, Settings
 if TYPE_CHECKING:
     from gglib.services.engine_installs import EngineInstalls
     from gglib.services.pool import Pool
+    from gglib.services.pulling.service import PullService
     from gglib.services.routing.router import Router
     from gglib.services.routing.terms import Policy
 
@@ -169,6 +174,44 @@ class Composition:
         """Return what fetches files from elsewhere."""
         place = Place(group=DOWNLOADERS, port=Downloader)  # type: ignore[type-abstract]
         return await self._only("downloader", place, "http")
+
+    async def hub(self) -> ModelHub:
+        """Return the hub that models are pulled from."""
+        place = Place(group=MODEL_HUBS, port=ModelHub)  # type: ignore[type-abstract]
+        return await self._only("hub", place, "hugging-face")
+
+    async def pull_queue(self) -> PullQueue:
+        """Return the queue of pulls."""
+        place = Place(group=PULL_QUEUES, port=PullQueue)  # type: ignore[type-abstract]
+        # Whoever keeps models elsewhere than in our database has none made for the queue.
+        usual = "sqlite" if self._given.catalog is None else "memory"
+        return await self._only("pull_queue", place, usual)
+
+    async def pulls(self) -> PullService:
+        """Return the service that fetches models from a hub."""
+        # Here, since commands that fetch nothing need not pay for it.
+        from gglib.services.memory import within
+        from gglib.services.pulling.fetching import FileFetcher
+        from gglib.services.pulling.service import PullService
+        from gglib.services.pulling.shelving import Shelf
+
+        async def survey() -> DeviceSurvey:
+            return within(await (await self.devices()).survey(), self.settings.routing.budgets)
+
+        hub, source, catalog = await self.hub(), await self.source(), await self.catalog()
+        downloader, data_dir = await self.downloader(), self.settings.data_dir
+        return PullService(
+            hub=hub,
+            fetcher=FileFetcher(hub=hub, downloader=downloader, source=source, data_dir=data_dir),
+            shelf=Shelf(catalog=catalog, source=source, clock=self.clock, events=self.events),
+            queue=await self.pull_queue(),
+            models=await self.models(),
+            catalog=catalog,
+            survey=survey,
+            data_dir=data_dir,
+            clock=self.clock,
+            events=self.events,
+        )
 
     async def models(self) -> ModelService:
         """Return the models by name, those of the configuration included."""

@@ -12,7 +12,13 @@
     │   ├── AmbiguousModel              several models answer to the name
     │   ├── ModelExists                 the name is taken
     │   ├── ModelFileMissing            the file is not there
-    │   └── InvalidModelFile            the file is not a model we can read
+    │   ├── InvalidModelFile            the file is not a model we can read
+    │   └── HubError                    a hub of models
+    │       ├── RepositoryNotFound      it has no such repository, or revision
+    │       ├── QuantizationNotFound    the repository has no such model
+    │       ├── HubAccessDenied         it wants a token, or another one
+    │       ├── HubUnavailable          it does not answer as it should, now
+    │       └── HubAnswerWrong          what it says cannot be true
     ├── EngineError
     │   ├── EngineNotFound              no such engine here (with the ways to get one)
     │   ├── EngineCannot                this engine cannot express that intent
@@ -47,6 +53,8 @@
     │   ├── DatabaseCorrupt             not a database, or damaged
     │   ├── DatabaseTooNew              written by a newer gglib
     │   └── NoSpace                     the disk has no room for it
+    ├── PullNotFound                    no such pull is on record
+    ├── PullFailed                      a gateway could not fetch a model
     ├── GatewayRunning                  another gateway owns the data directory
     ├── GatewayNotRunning               no gateway owns it
     ├── GatewayUnreachable              it should answer and does not
@@ -90,6 +98,10 @@ __all__ = [
     "GatewayUnreachable",
     "GglibError",
     "HashMismatch",
+    "HubAccessDenied",
+    "HubAnswerWrong",
+    "HubError",
+    "HubUnavailable",
     "InvalidModelFile",
     "InvalidRequest",
     "InvalidValue",
@@ -102,9 +114,13 @@ __all__ = [
     "NotConfigured",
     "NotRunning",
     "PortInUse",
+    "PullFailed",
+    "PullNotFound",
+    "QuantizationNotFound",
     "QueueFull",
     "QueueTimeout",
     "RateLimited",
+    "RepositoryNotFound",
     "ServerError",
     "ServerUntrusted",
     "ShuttingDown",
@@ -277,6 +293,44 @@ class InvalidModelFile(ModelError):
 
     def __str__(self) -> str:
         return f"{self.path}: {self.reason}"
+
+
+@_error
+class HubError(ModelError):
+    """A hub of models cannot, or will not, give what was asked for."""
+
+    message: str
+
+    def __str__(self) -> str:
+        return self.message
+
+
+@_error
+class RepositoryNotFound(HubError):
+    """The hub has no such repository, or the repository no such revision."""
+
+
+@_error
+class QuantizationNotFound(HubError):
+    """The repository has no such model, or none that fits."""
+
+
+@_error
+class HubAccessDenied(HubError):
+    """The hub wants a token, or another one; the message says how to get it."""
+
+
+@_error
+class HubUnavailable(HubError):
+    """The hub does not answer as it should, now."""
+
+    retryable: ClassVar[bool] = True
+    retry_after_s: float | None = None
+
+
+@_error
+class HubAnswerWrong(HubError):
+    """What the hub says cannot be true; nothing of it was used."""
 
 
 class EngineError(GglibError):
@@ -685,6 +739,26 @@ class DatabaseTooNew(StorageError):
             f"database {self.path} has schema {self.found}, this gglib knows {self.supported}: "
             "a newer gglib wrote it; upgrade gglib, or use another --data-dir"
         )
+
+
+@_error
+class PullNotFound(GglibError):
+    """No pull of that id is on record."""
+
+    pull: str
+
+    def __str__(self) -> str:
+        return f"there is no pull {_shown(self.pull)}; `gglib model downloads` lists them"
+
+
+@_error
+class PullFailed(GglibError):
+    """A gateway that was asked to fetch a model could not."""
+
+    reason: str
+
+    def __str__(self) -> str:
+        return self.reason
 
 
 @_error

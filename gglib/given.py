@@ -18,9 +18,11 @@ from gglib.ports.device_inventory import DeviceInventory
 from gglib.ports.downloader import Downloader
 from gglib.ports.engine import Engine
 from gglib.ports.model_catalog import ModelCatalog
+from gglib.ports.model_hub import ModelHub
 from gglib.ports.model_source import ModelSource
 from gglib.ports.process_runner import ProcessRunner
 from gglib.ports.process_table import ProcessTable
+from gglib.ports.pull_queue import PullQueue
 from gglib.ports.server_client import ServerClient
 from gglib.ports.server_registry import ServerRegistry
 from gglib.services.sources import check_source_name
@@ -149,6 +151,8 @@ class GivenAdapters:
         default=None, validator=_one(ServerClient)
     )
     downloader: Adapter[Downloader] | None = attrs.field(default=None, validator=_one(Downloader))
+    hub: Adapter[ModelHub] | None = attrs.field(default=None, validator=_one(ModelHub))
+    pull_queue: Adapter[PullQueue] | None = attrs.field(default=None, validator=_one(PullQueue))
     runner: Adapter[ProcessRunner] | None = attrs.field(default=None, validator=_one(ProcessRunner))
     engine: Adapter[Engine] | None = attrs.field(default=None, validator=_one(Engine))
     runners: Mapping[str, Adapter[ProcessRunner]] = attrs.field(

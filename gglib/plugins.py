@@ -28,9 +28,11 @@ __all__ = [
     "ENGINE_INSTALLERS",
     "GROUPS",
     "MODEL_CATALOGS",
+    "MODEL_HUBS",
     "MODEL_SOURCES",
     "PROCESS_RUNNERS",
     "PROCESS_TABLES",
+    "PULL_QUEUES",
     "SERVER_CLIENTS",
     "SERVER_REGISTRIES",
     "Plugin",
@@ -49,9 +51,11 @@ DOWNLOADERS = "gglib.downloaders"
 ENGINES = "gglib.engines"
 ENGINE_INSTALLERS = "gglib.engine_installers"
 MODEL_CATALOGS = "gglib.model_catalogs"
+MODEL_HUBS = "gglib.model_hubs"
 MODEL_SOURCES = "gglib.model_sources"
 PROCESS_RUNNERS = "gglib.process_runners"
 PROCESS_TABLES = "gglib.process_tables"
+PULL_QUEUES = "gglib.pull_queues"
 SERVER_CLIENTS = "gglib.server_clients"
 SERVER_REGISTRIES = "gglib.server_registries"
 
@@ -65,6 +69,8 @@ GROUPS = (
     DEVICE_INVENTORIES,
     SERVER_CLIENTS,
     DOWNLOADERS,
+    MODEL_HUBS,
+    PULL_QUEUES,
     ENGINE_INSTALLERS,
 )
 

@@ -28,6 +28,7 @@ __all__ = [
     "model_names",
     "model_runs",
     "models",
+    "pulls",
     "servers",
 ]
 
@@ -89,6 +90,14 @@ model_runs = Table(
     ),
     Column("document", Text, nullable=False),
     Index("ix_model_runs_model_id", "model_id"),
+)
+
+#: Models on their way from a hub; ids are ULIDs, sorted by time.
+pulls = Table(
+    "pulls",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("document", Text, nullable=False),
 )
 
 servers = Table(

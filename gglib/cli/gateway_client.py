@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from types import TracebackType
@@ -12,8 +13,15 @@ from gglib.errors import (
     GatewayNotRunning,
     GatewayUnreachable,
     GglibError,
+    HubAccessDenied,
+    HubAnswerWrong,
+    HubError,
+    HubUnavailable,
     InvalidRequest,
     NotRunning,
+    PullNotFound,
+    QuantizationNotFound,
+    RepositoryNotFound,
 )
 
 if TYPE_CHECKING:
@@ -150,6 +158,48 @@ class GatewayClient:
         query = "?force=true" if force else ""
         await self._call("POST", f"/admin/models/{quote(name, safe='/')}/unload{query}", name)
 
+    async def downloads(self) -> list[dict[str, Any]]:
+        """Return pulls that wait, are under way, or have ended lately."""
+        found: list[dict[str, Any]] = (await self._call("GET", "/admin/models/downloads"))[
+            "downloads"
+        ]
+        return found
+
+    async def cancel_download(self, pull_id: str) -> dict[str, Any]:
+        """Give up a pull, and return what has become of it.
+
+        Raises:
+            PullNotFound: there is none of that id.
+        """
+        path = f"/admin/models/downloads/{quote(pull_id, safe='')}"
+        return await self._call("DELETE", path, pull_id)
+
+    async def pull(self, asked: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
+        """Have a model fetched, and tell how far it is, until it has ended.
+
+        Raises:
+            HubError: the hub has no such model, or does not give it.
+            GatewayUnreachable: the gateway ended meanwhile; its next one goes on.
+        """
+        import httpx
+
+        path = "/admin/models/pull"
+        try:
+            async with self._client.stream("POST", path, json=asked) as response:
+                if not response.is_success:
+                    await response.aread()
+                    raise _error_of(response.json()["error"], "")
+                state = ""
+                async for line in response.aiter_lines():
+                    if line.startswith("data: "):
+                        told: dict[str, Any] = json.loads(line.removeprefix("data: "))
+                        state = told["state"]
+                        yield told
+        except httpx.HTTPError as error:
+            raise GatewayUnreachable(self._address, str(error) or type(error).__name__) from None
+        if state in {"queued", "running", ""}:
+            raise GatewayUnreachable(self._address, "it has ended; its next start goes on")
+
     async def _call(self, method: str, path: str, name: str = "") -> dict[str, Any]:
         response = await self._ask(method, path, name)
         try:
@@ -181,7 +231,22 @@ class GatewayClient:
         return GatewayUnreachable(self._address, str(error) or type(error).__name__)
 
 
+#: What the hub says, by the code that the gateway tells it with.
+_OF_THE_HUB: dict[str, type[HubError]] = {
+    "repository_not_found": RepositoryNotFound,
+    "quantization_not_found": QuantizationNotFound,
+    "hub_access_denied": HubAccessDenied,
+    "hub_unavailable": HubUnavailable,
+    "hub_answer_wrong": HubAnswerWrong,
+}
+
+
 def _error_of(error: dict[str, Any], name: str) -> GglibError:
-    if error.get("code") == "not_running":
+    code = str(error.get("code"))
+    if code == "not_running":
         return NotRunning(name)
+    if code == "pull_not_found":
+        return PullNotFound(name)
+    if code in _OF_THE_HUB:
+        return _OF_THE_HUB[code](error["message"])
     return InvalidRequest(error["message"], error.get("param"), error.get("code"))

@@ -18,6 +18,7 @@ __all__ = [
     "GatewayStopped",
     "ModelAdded",
     "ModelChanged",
+    "ModelPullFailed",
     "ModelRemoved",
     "OrphanLeft",
     "OrphanStopped",
@@ -105,6 +106,16 @@ class ModelRemoved(Event):
     name: ClassVar[str] = "model.removed"
     model_id: int
     model_name: str
+
+
+@attrs.frozen(kw_only=True)
+class ModelPullFailed(Event):
+    """A model could not be fetched; what came of it is kept, and its next pull goes on."""
+
+    name: ClassVar[str] = "model.pull_failed"
+    pull_id: str
+    repository: str
+    reason: str
 
 
 @attrs.frozen(kw_only=True)

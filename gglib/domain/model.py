@@ -102,6 +102,8 @@ class ModelOrigin:
     repository: str | None = None
     revision: str | None = None
     sha256: str | None = None
+    branch: str | None = None
+    """The branch or tag of the repository that it follows; ``None``: the main one."""
     fetched: bool = attrs.field(default=False, validator=flag(optional=False))
     """Whether gglib fetched its files, and may delete them."""
 

@@ -8,11 +8,15 @@ from typing import Annotated, Literal, TypedDict
 
 from msgspec import Meta
 
+from gglib.domain.pull import PullState
 from gglib.services.routing.explain import Explanation
 from gglib.services.routing.state import Closing, ResidentPhase
 
 __all__ = [
     "Alive",
+    "Cancelled",
+    "Download",
+    "Downloads",
     "ErrorAnswer",
     "ErrorObject",
     "ModelFacts",
@@ -214,3 +218,37 @@ class Reloaded(TypedDict):
     changed: Annotated[list[str], Meta(description="That hold from now on")]
     at_next_start: Annotated[list[str], Meta(description="That hold from the next start on")]
     doubts: Annotated[list[str], Meta(description="What is allowed, and may not be meant")]
+
+
+class Download(TypedDict):
+    """A pull, at one moment."""
+
+    id: str
+    state: PullState
+    repository: str
+    quantization: str
+    revision: Annotated[str, Meta(description="The commit that it is fetched from")]
+    model: Annotated[str, Meta(description="What it is called here")]
+    updates: Annotated[bool, Meta(description="Whether a model that is here gets newer files")]
+    files: list[str]
+    done_bytes: int
+    kept_bytes: Annotated[int, Meta(description="Of those, what an earlier try had fetched")]
+    total_bytes: int
+    note: Annotated[str | None, Meta(description="What it waits for, if it waits")]
+    error: str | None
+    error_kind: str | None
+    created_at: Annotated[float, Meta(description="Unix seconds")]
+    ended_at: float | None
+
+
+class Downloads(TypedDict):
+    """Pulls, the oldest first."""
+
+    downloads: list[Download]
+
+
+class Cancelled(TypedDict):
+    """A pull that was given up, or had ended."""
+
+    id: str
+    state: PullState

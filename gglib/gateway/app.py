@@ -31,6 +31,7 @@ from gglib.gateway.answers import (
 from gglib.gateway.app_errors import exception_handlers
 from gglib.gateway.ollama.routes import ollama_routes
 from gglib.gateway.openapi import routes as describing
+from gglib.gateway.pulls import PULL_ROUTES, Pulling
 from gglib.gateway.relay.shared import RelayShared
 from gglib.gateway.sight import ROUTES, Sight
 from gglib.services.models import ModelService
@@ -55,6 +56,7 @@ class Parts(msgspec.Struct, frozen=True):
     sight: Sight
     shared: RelayShared
     reload: Reload
+    pulling: Pulling
 
 
 def _parts(state: State) -> Parts:
@@ -270,12 +272,20 @@ def make_app(parts: Parts) -> Litestar:
             why,
             *ROUTES,
             *describing.ROUTES,
+            *PULL_ROUTES,
             ollama_routes(
                 parts.models, parts.router, shared=parts.shared, log_error=parts.log_error
             ),
             reload_config,
         ],
-        state=State({"parts": parts, "sight": parts.sight, "shared": parts.shared}),
+        state=State(
+            {
+                "parts": parts,
+                "sight": parts.sight,
+                "shared": parts.shared,
+                "pulling": parts.pulling,
+            }
+        ),
         exception_handlers=exception_handlers(parts.log_error),
         openapi_config=None,
         logging_config=None,

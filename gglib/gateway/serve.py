@@ -24,6 +24,7 @@ from gglib.gateway.listener import bind, url_of
 from gglib.gateway.meter import Loads, Meter
 from gglib.gateway.metrics import Metrics
 from gglib.gateway.presence import PresenceKeeper, hold_presence
+from gglib.gateway.pulls import keep_pulling
 from gglib.gateway.relay.body_rules import RuleBook
 from gglib.gateway.relay.routes import RELAYED_ROUTES
 from gglib.gateway.relay.shared import RelayShared
@@ -138,6 +139,7 @@ async def _serve(
             meter=meter,
             turns=telemetry.turns,
         )
+        pulls = await parts.pulls()
         logs = ServerLogs(await parts.registry(), await parts.runners())
         reloader = Reloader(
             parts,
@@ -157,6 +159,7 @@ async def _serve(
             shutdown_timeout_s=settings.shutdown_timeout_s,
             reload=reloader.reload,
             tls=None if tls is None else tls.context,
+            pulls=pulls,
         )
 
         def announce(shown: Certificate | None) -> None:
@@ -177,6 +180,7 @@ async def _serve(
             tasks.start_soon(pool.keep)
             tasks.start_soon(telemetry.push_metrics, Metrics(meter, router, pool).collect)
             tasks.start_soon(reloader.watch)
+            tasks.start_soon(keep_pulling, pulls, log_error)
             tasks.start_soon(server.serve_on, listener)
             reloader.tell_doubts(parts.settings)
             announce(certificate)

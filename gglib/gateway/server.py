@@ -17,11 +17,13 @@ from gglib.gateway.app import Parts, Reload, make_app
 from gglib.gateway.event_feed import EventFeed
 from gglib.gateway.metered_app import MeteredApp
 from gglib.gateway.metrics import Metrics
+from gglib.gateway.pulls import Pulling
 from gglib.gateway.relay.connection import GatewayProtocol
 from gglib.gateway.relay.limits import Limits
 from gglib.gateway.relay.shared import RelayShared
 from gglib.gateway.sight import Sight
 from gglib.services.pool import Pool
+from gglib.services.pulling.service import PullService
 from gglib.services.routing.state import Closing
 from gglib.services.server_logs import ServerLogs
 from gglib.services.serving import RunningServer
@@ -86,6 +88,7 @@ class GatewayServer:
         *,
         shutdown_timeout_s: float,
         reload: Reload,
+        pulls: PullService,
         tls: ssl.SSLContext | None = None,
         sweep_interval_s: float = 0.5,
     ) -> None:
@@ -106,6 +109,7 @@ class GatewayServer:
                 sight=sight,
                 shared=shared,
                 reload=reload,
+                pulling=Pulling(pulls=pulls, ending=self._stopping.wait),
             )
         )
         shared.meter.know_routes(route.path for route in app.routes)

@@ -16,9 +16,11 @@ if TYPE_CHECKING:
     from gglib.ports.engine import Engine, EngineCapabilities, EngineProbe
     from gglib.ports.event_sink import EventSink
     from gglib.ports.model_catalog import ModelCatalog
+    from gglib.ports.model_hub import FileLocation, ModelHub
     from gglib.ports.model_source import LocatedModel, ModelSource
     from gglib.ports.process_runner import ProcessRunner
     from gglib.ports.process_table import ProcessIdentity, ProcessTable
+    from gglib.ports.pull_queue import PullQueue
     from gglib.ports.server_client import ServerClient, ServerProps
     from gglib.ports.server_registry import ServerRegistry
 
@@ -38,12 +40,15 @@ __all__ = [
     "EngineSet",
     "Event",
     "EventSink",
+    "FileLocation",
     "LocatedModel",
     "ModelCatalog",
+    "ModelHub",
     "ModelSource",
     "ProcessIdentity",
     "ProcessRunner",
     "ProcessTable",
+    "PullQueue",
     "RunnerSet",
     "ServerClient",
     "ServerProps",
@@ -66,12 +71,15 @@ _PLACES = {
     "EngineSet": "gglib.ports.context",
     "Event": "gglib.domain.events",
     "EventSink": "gglib.ports.event_sink",
+    "FileLocation": "gglib.ports.model_hub",
     "LocatedModel": "gglib.ports.model_source",
     "ModelCatalog": "gglib.ports.model_catalog",
+    "ModelHub": "gglib.ports.model_hub",
     "ModelSource": "gglib.ports.model_source",
     "ProcessIdentity": "gglib.ports.process_table",
     "ProcessRunner": "gglib.ports.process_runner",
     "ProcessTable": "gglib.ports.process_table",
+    "PullQueue": "gglib.ports.pull_queue",
     "RunnerSet": "gglib.ports.context",
     "ServerClient": "gglib.ports.server_client",
     "ServerProps": "gglib.ports.server_client",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -186,9 +187,17 @@ class ModelChanges(ABC):
             ModelRemoved(at=self._clock.now(), model_id=model.id, model_name=model.name)
         )
         if delete_files:
-            for path in model.paths:
+            for path in (*model.paths, *await self._own_projector(model)):
                 await self._sources.delete(path)
         return model
+
+    async def _own_projector(self, model: Model) -> tuple[Path, ...]:
+        """Return the projector that was fetched with a model, if nobody else has it."""
+        path = model.mmproj_path
+        if path is None or path.parent != model.path.parent:
+            return ()
+        rows = await self._catalog.list()
+        return () if any(row.mmproj_path == path for row in rows if row.id != model.id) else (path,)
 
     async def scan(
         self,

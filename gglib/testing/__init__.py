@@ -16,9 +16,11 @@ if TYPE_CHECKING:
     from gglib.testing.contracts.engine import EngineContract
     from gglib.testing.contracts.event_sink import EventSinkContract
     from gglib.testing.contracts.model_catalog import ModelCatalogContract
+    from gglib.testing.contracts.model_hub import ModelHubContract
     from gglib.testing.contracts.model_source import KnownModel, ModelSourceContract
     from gglib.testing.contracts.process_runner import Behaviour, ProcessRunnerContract, RunnerKit
     from gglib.testing.contracts.process_table import ProcessTableContract
+    from gglib.testing.contracts.pull_queue import PullQueueContract
     from gglib.testing.contracts.server_client import ServerClientContract
     from gglib.testing.contracts.server_registry import ServerRegistryContract
     from gglib.testing.mock_parts import MockEngine, MockModelSource, MockServerClient
@@ -57,9 +59,11 @@ __all__ = [
     "MockServerClient",
     "MockWorld",
     "ModelCatalogContract",
+    "ModelHubContract",
     "ModelSourceContract",
     "ProcessRunnerContract",
     "ProcessTableContract",
+    "PullQueueContract",
     "RecordingSink",
     "RunnerKit",
     "ServerClientContract",
@@ -93,9 +97,11 @@ _PLACES = {
     "MockServerClient": "gglib.testing.mock_parts",
     "MockWorld": "gglib_adapters.runners.mock",
     "ModelCatalogContract": "gglib.testing.contracts.model_catalog",
+    "ModelHubContract": "gglib.testing.contracts.model_hub",
     "ModelSourceContract": "gglib.testing.contracts.model_source",
     "ProcessRunnerContract": "gglib.testing.contracts.process_runner",
     "ProcessTableContract": "gglib.testing.contracts.process_table",
+    "PullQueueContract": "gglib.testing.contracts.pull_queue",
     "RecordingSink": "gglib.testing.contexts",
     "RunnerKit": "gglib.testing.contracts.process_runner",
     "ServerClientContract": "gglib.testing.contracts.server_client",

@@ -18,6 +18,7 @@ from gglib.testing.mock_parts import (
     MockServerClient,
 )
 from gglib_adapters.catalog.memory import MemoryModelCatalog, MemoryServerRegistry
+from gglib_adapters.catalog.memory_pulls import MemoryPullQueue
 from gglib_adapters.runners.mock import MockRunner
 
 __all__ = ["check_unused", "mock_adapters", "mock_library"]
@@ -44,6 +45,7 @@ def mock_adapters(runner: MockRunner) -> GivenAdapters:
         source=MockModelSource(),
         devices=MockDeviceInventory(),
         server_client=MockServerClient(runner),
+        pull_queue=MemoryPullQueue(),
     )
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["REVISIONS", "head_revision", "upgrade", "upgrade_to_head"]
 
 #: Every schema revision, oldest first; the same as in ``versions/``, known without alembic.
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008")
 
 
 def head_revision() -> str:

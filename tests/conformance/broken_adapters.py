@@ -8,12 +8,13 @@ from __future__ import annotations
 import functools
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
 import anyio
+import anyio.lowlevel
 import attrs
 import psutil
 import pytest
@@ -24,6 +25,7 @@ from gglib.domain.config import ServerConfig
 from gglib.domain.events import Event, ServerFailed
 from gglib.domain.model import Model
 from gglib.domain.ownership import ServerRecord
+from gglib.domain.pull import Pull
 from gglib.errors import EngineCannot, ModelFileMissing
 from gglib.ports.clock import Clock
 from gglib.ports.context import AdapterContext
@@ -42,11 +44,13 @@ from gglib.testing import (
     ModelCatalogContract,
     ModelSourceContract,
     ProcessTableContract,
+    PullQueueContract,
     ServerRegistryContract,
 )
 from gglib.testing.contracts.backends import Backend
 from gglib.testing.contracts.engine import INTENTS
 from gglib.testing.contracts.model_source import KnownModel
+from gglib_adapters.catalog.memory_pulls import MemoryPullQueue
 from gglib_adapters.process_table import PsutilProcessTable
 from gglib_adapters.sources.file import FileModelSource
 
@@ -677,3 +681,69 @@ class TestWaitsForItsDriver(InventoryKit):
 
 class TestBreaksWhenCancelled(InventoryKit):
     kind = BreaksWhenCancelled
+
+
+# Queues of pulls
+
+
+class QueueKit(PullQueueContract):
+    """The contract on ``kind``."""
+
+    __test__ = False
+    backends: Sequence[Backend] = ("asyncio",)
+    shared_by_openings = False
+    kind: ClassVar[type[MemoryPullQueue]]
+
+    def __init_subclass__(cls) -> None:
+        cls.__test__ = True
+
+    @pytest.fixture
+    def open_queue(self) -> Opener:
+        return opener(self.kind)
+
+
+class QueuesTwice(MemoryPullQueue):
+    """Looks first and adds later: two who ask at once are both added."""
+
+    async def add(self, pull: Pull) -> Pull:
+        known = await self.list()
+        same = [each for each in known if not each.state.ended and each.fetches_the_same_as(pull)]
+        await anyio.lowlevel.checkpoint()
+        if not same:
+            self._pulls[pull.id] = pull
+        return same[0] if same else pull
+
+
+class ReadsThenWrites(MemoryPullQueue):
+    """An edit in two steps loses what came in between."""
+
+    async def edit(self, pull_id: str, change: Callable[[Pull], Pull]) -> Pull | None:
+        before = await self.get(pull_id)
+        if before is None:
+            return None
+        await anyio.lowlevel.checkpoint()
+        after = self._pulls[pull_id] = change(before)
+        return after
+
+
+class FetchesForEver(MemoryPullQueue):
+    """The right to fetch is kept when its block ends by an error."""
+
+    @contextmanager
+    def fetching(self) -> Iterator[bool]:
+        held, self._held = not self._held, True
+        yield held
+        if held:
+            self._held = False
+
+
+class TestQueuesTwice(QueueKit):
+    kind = QueuesTwice
+
+
+class TestReadsThenWrites(QueueKit):
+    kind = ReadsThenWrites
+
+
+class TestFetchesForEver(QueueKit):
+    kind = FetchesForEver

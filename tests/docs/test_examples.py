@@ -166,7 +166,7 @@ def test_http_page_has_every_error_code_and_route() -> None:
     page = (REFERENCE / "http.md").read_text()
     for path in INFERENCE_PATHS:
         assert f"`POST {path}`" in page
-    app = make_app(Parts(*[None] * 7))  # type: ignore[arg-type]
+    app = make_app(Parts(*[None] * 8))  # type: ignore[arg-type]
     for route in app.routes:
         fixed = route.path.partition("{")[0]
         for method in route.methods - {"OPTIONS"}:  # type: ignore[attr-defined]

@@ -54,6 +54,7 @@ ERROR_FIELDS: dict[str, Any] = {
     "pids": (11, 22),
     "pinned": ("one", "two"),
     "port": 8080,
+    "pull": "some-pull",
     "reason": "some reason",
     "remedy": "do that",
     "retry_after_s": 5.0,

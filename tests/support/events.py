@@ -38,6 +38,8 @@ _SAMPLES: dict[str, Any] = {
     "load_s": 2.25,
     "model_id": 7,
     "model_name": "qwen",
+    "pull_id": "01JZ0000000000000000000000",
+    "repository": "acme/tiny",
     "pid": 4321,
     "port": 9001,
     "prompt_tokens": 9,

@@ -291,6 +291,7 @@ async def open_socket_gateway(
                 sweep_interval_s=0.02,
                 reload=_no_reload,
                 tls=authority and authority.server_context("127.0.0.1"),
+                pulls=_no_pulls,
             )
             router.on_server_gone(server.drop_server)
             tasks.start_soon(server.serve_on, listener)
@@ -315,6 +316,10 @@ async def open_socket_gateway(
         tasks.cancel_scope.cancel()
     listener.close()
     assert bugs == []
+
+
+#: Nothing is pulled through these gateways.
+_no_pulls: Any = None
 
 
 async def _no_reload() -> Difference:

@@ -31,6 +31,7 @@ LEAVES = [kind for kind in ERRORS if attrs.has(kind)]
 SILENT = {
     ("InvalidRequest", "param"),
     ("InvalidRequest", "code"),
+    ("HubUnavailable", "retry_after_s"),
     ("StartFailed", "exit_status"),
     ("StartTimeout", "log_tail"),
 }

@@ -10,12 +10,17 @@ import msgspec
 from gglib import __version__
 from gglib.gateway.answers import ErrorAnswer
 from gglib.gateway.ollama.answers import OllamaError
-from gglib.gateway.openapi import ollama, own, relayed
+from gglib.gateway.openapi import ollama, own, pulling, relayed
 from gglib.gateway.openapi.operations import Access, Body, Operation, Reply, Shape
 
 __all__ = ["OPERATIONS", "document", "document_bytes"]
 
-OPERATIONS: tuple[Operation, ...] = (*relayed.OPERATIONS, *ollama.OPERATIONS, *own.OPERATIONS)
+OPERATIONS: tuple[Operation, ...] = (
+    *relayed.OPERATIONS,
+    *ollama.OPERATIONS,
+    *own.OPERATIONS,
+    *pulling.OPERATIONS,
+)
 
 _ABOUT = """\
 gglib serves language models: it starts the engine of the model that a request names, and takes \

@@ -157,6 +157,7 @@ _ORIGIN: Choices = {
     "revision": _TEXTS,
     "sha256": _TEXTS,
     "fetched": (True,),
+    "branch": _TEXTS,
 }
 
 _MARKS = (

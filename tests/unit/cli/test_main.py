@@ -19,15 +19,21 @@ from gglib.errors import GglibError, ModelNotFound, PortInUse
 #: By name, so that a new error is given its status on purpose.
 STATUSES = {
     USAGE: "AmbiguousModel ConfigurationError InvalidRequest InvalidValue",
-    NOT_FOUND: "EngineNotFound GatewayNotRunning ModelFileMissing ModelNotFound NotRunning",
+    NOT_FOUND: (
+        "EngineNotFound GatewayNotRunning ModelFileMissing ModelNotFound NotRunning PullNotFound "
+        "QuantizationNotFound RepositoryNotFound DownloadNotFound"
+    ),
     REFUSED: (
         "AdmissionError DatabaseTooNew DoesNotFit Forbidden GatewayRunning ModelExists NoRoom "
-        "QueueFull QueueTimeout RateLimited ShuttingDown Unauthorized Unloaded"
+        "QueueFull QueueTimeout RateLimited ShuttingDown Unauthorized Unloaded HubAccessDenied "
+        "EngineInUse NoSpace DownloadRefused"
     ),
     FAILED: (
         "AdapterError BreakerOpen DataDirectoryUnusable DatabaseCorrupt EngineCannot EngineDied "
         "EngineError GatewayUnreachable GglibError InvalidModelFile ModelError NotConfigured "
-        "PortInUse ServerError StartFailed StartTimeout StopFailed StorageError"
+        "PortInUse ServerError StartFailed StartTimeout StopFailed StorageError "
+        "HubAnswerWrong HubError HubUnavailable PullFailed DownloadError DownloadFailed "
+        "EngineInstallFailed HashMismatch ServerUntrusted"
     ),
 }
 EXPECTED = {name: status for status, names in STATUSES.items() for name in names.split()}
