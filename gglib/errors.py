@@ -23,6 +23,7 @@
     │   ├── StartTimeout                it was not ready in time
     │   ├── PortInUse                   somebody else listens there
     │   ├── StopFailed                  it survived SIGKILL
+    │   ├── NodeUnreachable             the machine it is on cannot be reached
     │   ├── DoesNotFit                  not enough memory
     │   ├── NoRoom                      pinned models keep every place it could have
     │   └── BreakerOpen                 its last start failed a moment ago
@@ -80,6 +81,7 @@ __all__ = [
     "ModelFileMissing",
     "ModelNotFound",
     "NoRoom",
+    "NodeUnreachable",
     "NotConfigured",
     "NotRunning",
     "PortInUse",
@@ -378,6 +380,21 @@ def _size(size_bytes: int) -> str:
     if size_bytes < 1024**3:
         return f"{size_bytes / 1024**2:.0f} MiB"
     return f"{size_bytes / 1024**3:.1f} GiB"
+
+
+@_error
+class NodeUnreachable(ServerError):
+    """The machine cannot be reached: what runs there is not known, and may run on."""
+
+    retryable: ClassVar[bool] = True
+    node: str
+    step: str
+    """How far the way there led: ``connect``, ``host key``, ``auth`` …"""
+    reason: str
+    fix: str
+
+    def __str__(self) -> str:
+        return f"{self.node} cannot be reached ({self.step}): {self.reason}; {self.fix}"
 
 
 @_error
