@@ -21,6 +21,7 @@
     │   ├── NotRunning                  the server is not running
     │   ├── StartFailed                 it exited while starting
     │   ├── StartTimeout                it was not ready in time
+    │   ├── ServerUntrusted             its certificate is not one to trust
     │   ├── PortInUse                   somebody else listens there
     │   ├── StopFailed                  it survived SIGKILL
     │   ├── NodeUnreachable             the machine it is on cannot be reached
@@ -89,6 +90,7 @@ __all__ = [
     "QueueTimeout",
     "RateLimited",
     "ServerError",
+    "ServerUntrusted",
     "ShuttingDown",
     "StartFailed",
     "StartTimeout",
@@ -349,6 +351,20 @@ class StartTimeout(ServerError):
         return (
             f"model '{self.model}' was not ready within {self.timeout_s:g} s and was stopped; "
             "a larger start_timeout_s gives it longer"
+        )
+
+
+@_error
+class ServerUntrusted(ServerError):
+    """The server's certificate is refused; nothing was sent to it."""
+
+    address: str
+    reason: str
+
+    def __str__(self) -> str:
+        return (
+            f"the certificate of {self.address} is not trusted: {self.reason}; "
+            "ca_file of its engine says whose certificates it has"
         )
 
 

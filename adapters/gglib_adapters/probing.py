@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 import anyio
 
 from gglib.domain.health import ServerHealth
+from gglib.domain.server_address import certificate_refusal
+from gglib.errors import InvalidValue, ServerUntrusted
 from gglib.ports.clock import Clock
-from gglib_adapters.http_client import LazyHttpClient
+from gglib_adapters.http_client import LazyHttpClient, Reach
 
 if TYPE_CHECKING:
     import httpx
@@ -42,13 +44,22 @@ class HttpProbe:
         path: str = "/health",
         statuses: Set[int] = frozenset({200}),
         headers: Mapping[str, str] | None = None,
+        ca_file: str | None = None,
     ) -> ServerHealth:
-        """Return what the server says of itself; every failure is an unhealthy state."""
-        client = await self._client.opened()
+        """Return what the server says of itself; every failure is an unhealthy state.
+
+        ``base_url`` and ``ca_file`` are as in a ``ProcessHandle``.
+        """
+        try:
+            reach = await self._client.reach(base_url, ca_file)
+        except ServerUntrusted as error:
+            return ServerHealth.unhealthy(str(error), is_untrusted=True)
+        except InvalidValue as error:
+            return ServerHealth.unhealthy(str(error))
         began = self._clock.monotonic()
         answer: ServerHealth | None = None
         with anyio.move_on_after(self._timeout_s):
-            answer = await self._ask(client, base_url.rstrip("/") + path, statuses, headers)
+            answer = await self._ask(reach, path, statuses, headers)
         if answer is None:
             return ServerHealth.unhealthy(f"no answer within {self._timeout_s:g} s")
         if answer.healthy:
@@ -57,27 +68,28 @@ class HttpProbe:
         return answer
 
     async def aclose(self) -> None:
-        """Close the HTTP client, if there is one."""
+        """Close the HTTP clients that there are."""
         await self._client.aclose()
 
     async def _ask(
         self,
-        client: httpx.AsyncClient,
-        url: str,
+        reach: Reach,
+        path: str,
         statuses: Set[int],
         headers: Mapping[str, str] | None,
     ) -> ServerHealth:
         import httpx
 
+        url = reach.url + path
         try:
-            async with client.stream("GET", url, headers=headers) as response:
+            async with reach.client.stream("GET", url, headers=headers) as response:
                 body = b""
                 async for chunk in response.aiter_bytes():
                     body += chunk
                     if len(body) > _MAX_BODY_BYTES:
                         break
-        except httpx.ConnectError:
-            return ServerHealth.unhealthy("not listening yet")
+        except httpx.ConnectError as error:
+            return _not_reached(reach.url, error)
         except httpx.TimeoutException:
             return ServerHealth.unhealthy(f"no answer within {self._timeout_s:g} s")
         except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -86,6 +98,16 @@ class HttpProbe:
             return ServerHealth.ok(last_check=self._clock.now())
         said = _error_message(body)
         return ServerHealth.unhealthy(said or f"answered {response.status_code} to GET {url}")
+
+
+def _not_reached(url: str, error: httpx.ConnectError) -> ServerHealth:
+    refusal = certificate_refusal(error)
+    if refusal is not None:
+        return ServerHealth.unhealthy(str(ServerUntrusted(url, refusal)), is_untrusted=True)
+    if url.startswith("https:"):
+        said = f": {error}" if str(error) else ""
+        return ServerHealth.unhealthy(f"not listening yet, or not with TLS{said}")
+    return ServerHealth.unhealthy("not listening yet")
 
 
 def _error_message(body: bytes) -> str | None:

@@ -8,6 +8,7 @@ from contextlib import aclosing, asynccontextmanager
 
 import anyio
 
+from gglib.errors import InvalidValue, ServerUntrusted
 from gglib.ports.context import AdapterContext
 from gglib.ports.server_client import ServerClient, ServerProps
 from gglib_adapters.http_client import LazyHttpClient
@@ -28,7 +29,9 @@ class HttpServerClient(ServerClient):
         self._timeout_s = timeout_s
         self._client = LazyHttpClient(timeout_s=timeout_s)
 
-    async def props(self, base_url: str, api_key: str | None) -> ServerProps:
+    async def props(
+        self, base_url: str, api_key: str | None, *, ca_file: str | None = None
+    ) -> ServerProps:
         """See ``ServerClient``."""
         # Compressed, a small answer could be a large one.
         headers = {b"accept-encoding": b"identity"}
@@ -38,26 +41,33 @@ class HttpServerClient(ServerClient):
         body: bytes | None = None
         # The client's own timeouts begin anew with every byte.
         with anyio.move_on_after(self._timeout_s) as scope:
-            body = await self._body(base_url.rstrip("/") + "/props", headers, scope)
+            body = await self._body(base_url, ca_file, headers, scope)
         return ServerProps() if body is None else _props(body)
 
     async def aclose(self) -> None:
-        """Close the HTTP client, if there is one."""
+        """Close the HTTP clients that there are."""
         await self._client.aclose()
 
     async def _body(
-        self, url: str, headers: Mapping[bytes, bytes], scope: anyio.CancelScope
+        self,
+        base_url: str,
+        ca_file: str | None,
+        headers: Mapping[bytes, bytes],
+        scope: anyio.CancelScope,
     ) -> bytes | None:
         """Return the body of a good answer; ``None``: there was none.
 
         One that is too long cancels ``scope``, in which this runs.
         """
-        client = await self._client.opened()
+        try:
+            reach = await self._client.reach(base_url, ca_file)
+        except (InvalidValue, ServerUntrusted):
+            return None
         import httpx
 
-        body = b""
+        body, url = b"", reach.url + "/props"
         try:
-            async with client.stream("GET", url, headers=headers) as response:
+            async with reach.client.stream("GET", url, headers=headers) as response:
                 if response.status_code != httpx.codes.OK:
                     return None
                 async for chunk in response.aiter_raw():

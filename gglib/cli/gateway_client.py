@@ -28,13 +28,22 @@ class GatewayClient:
     """Talks to a gateway with the local admin token."""
 
     def __init__(self, presence: Presence) -> None:
+        import ssl
+
         import httpx
 
+        from gglib.gateway.pinning import pinned
+
+        # The note that names it says what it shows, and only this user can write the note. Over
+        # plain HTTP nothing is to be trusted.
+        shown = presence.certificate
+        trust = pinned(shown) if shown else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self._address = presence.address
         self._client = httpx.AsyncClient(
             base_url=presence.address,
             headers={"authorization": f"Bearer {presence.admin_token}"},
             timeout=httpx.Timeout(10.0, read=None),
+            verify=trust,
             trust_env=False,
         )
 

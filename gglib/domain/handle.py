@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import attrs
 
+from gglib.domain.server_address import base_url
 from gglib.domain.validation import between, number_at_least, text
 
 __all__ = ["ProcessHandle"]
@@ -25,7 +26,13 @@ class ProcessHandle:
     server_id: str = attrs.field(validator=text(optional=False))
     runner: str
     node: str
-    base_url: str
-    """Where to *connect*, which need not be where the server binds."""
+    base_url: str = attrs.field(validator=base_url)
+    """Where to *connect*, which need not be where the server binds.
+
+    ``http://HOST:PORT``, ``https://HOST:PORT``, with a path if need be, or
+    ``http+unix:///PATH/TO/SOCKET``, percent-encoded; see ``ServerAddress``.
+    """
     process_started_at: float | None = None
     """The kernel's start time of the process, in Unix seconds."""
+    ca_file: str | None = attrs.field(default=None, validator=text())
+    """Of ``https``: whose certificates are trusted, in PEM; ``None`` = whom the system trusts."""

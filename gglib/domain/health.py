@@ -23,6 +23,8 @@ class ServerHealth:
     """From 0 to 1 while the model loads, where the engine tells."""
     port_held_by: str | None = None
     """Who answers on the server's port, when it is somebody else."""
+    is_untrusted: bool = False
+    """Whether its certificate is refused: asking again changes nothing."""
 
     @classmethod
     def ok(
@@ -53,6 +55,7 @@ class ServerHealth:
         last_check: float | None = None,
         load_progress: float | None = None,
         port_held_by: str | None = None,
+        is_untrusted: bool = False,
     ) -> ServerHealth:
         """Return an unhealthy state; ``message`` says why."""
         return cls(
@@ -61,4 +64,5 @@ class ServerHealth:
             last_check=last_check,
             load_progress=load_progress,
             port_held_by=port_held_by,
+            is_untrusted=is_untrusted,
         )

@@ -52,9 +52,9 @@ def bind(host: str, port: int, *, holder: Callable[[int], str | None]) -> socket
     return listener
 
 
-def url_of(listener: socket.socket, host: str) -> str:
+def url_of(listener: socket.socket, host: str, *, scheme: str = "http") -> str:
     """Return the address at which this machine reaches ``listener``."""
     port = listener.getsockname()[1]
     if host in {"0.0.0.0", "::", ""}:  # noqa: S104 - compared, not bound
         host = "127.0.0.1"
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

@@ -30,6 +30,8 @@ class Presence:
     admin_token: str = attrs.field(repr=False)
     version: str
     started_at: float
+    certificate: str | None = None
+    """In PEM, what the gateway shows who it is with; ``None``: it does not speak TLS."""
 
 
 class _Note(msgspec.Struct):
@@ -38,6 +40,7 @@ class _Note(msgspec.Struct):
     admin_token: str
     version: str
     started_at: float
+    certificate: str | None = None
 
 
 def _lock(data_dir: Path) -> FileLock:
@@ -110,9 +113,11 @@ class PresenceKeeper:
         self._path = path
         self.admin_token = secrets.token_urlsafe(32)
 
-    def announce(self, address: str, *, version: str, started_at: float) -> None:
+    def announce(
+        self, address: str, *, version: str, started_at: float, certificate: str | None = None
+    ) -> None:
         """Write where the gateway answers; atomic, and readable by this user only."""
-        note = _Note(address, os.getpid(), self.admin_token, version, started_at)
+        note = _Note(address, os.getpid(), self.admin_token, version, started_at, certificate)
         fresh = self._path.with_suffix(".new")
         with contextlib.suppress(FileNotFoundError):
             fresh.unlink()

@@ -47,6 +47,7 @@ PROBLEMS: dict[type[GglibError], Problem] = {
     errors.NotRunning: Problem(409, _INVALID, "not_running"),
     errors.StartFailed: Problem(503, "server_error", "start_failed"),
     errors.StartTimeout: Problem(503, "server_error", "start_timeout"),
+    errors.ServerUntrusted: Problem(502, "server_error", "server_untrusted"),
     errors.PortInUse: Problem(503, "server_error", "port_in_use"),
     errors.StopFailed: Problem(500, "server_error", "stop_failed"),
     errors.NodeUnreachable: Problem(503, "server_error", "node_unreachable", retry=True),

@@ -14,6 +14,7 @@ from gglib.bootstrap import Composition, declarations_of, policy_of
 from gglib.domain.events import ConfigReloaded, ConfigReloadFailed
 from gglib.domain.model import Model
 from gglib.errors import ConfigurationError, Forbidden, GglibError, InvalidValue
+from gglib.gateway.certificate import Certificate, ServerTls, read_certificate
 from gglib.gateway.listener import is_loopback
 from gglib.gateway.relay.body_rules import RuleBook
 from gglib.gateway.relay.limits import Limits
@@ -29,6 +30,8 @@ from gglib.settings.watch import FileWatch
 
 __all__ = ["Reloader", "check_exposure", "door_terms", "limits_of", "session_header_of"]
 
+#: What is told to have changed when a file has, and its name has not.
+_CERTIFICATE = "gateway.tls_certificate"
 #: How often a watched file is looked at.
 _LOOK_INTERVAL_S = 1.0
 
@@ -46,11 +49,12 @@ def check_exposure(settings: GatewaySettings) -> None:
         )
 
 
-def door_terms(settings: GatewaySettings) -> dict[str, Any]:
-    """Return by what the doors admit."""
+def door_terms(settings: GatewaySettings, certificate: Certificate | None) -> dict[str, Any]:
+    """Return by what the doors admit. Who may show a certificate for a name is called so."""
+    certified = () if certificate is None else certificate.names
     return {
         "api_keys": settings.api_keys,
-        "own_names": (settings.host, socket.gethostname(), *settings.allowed_hosts),
+        "own_names": (settings.host, socket.gethostname(), *settings.allowed_hosts, *certified),
         "allowed_origins": settings.allowed_origins,
     }
 
@@ -84,6 +88,7 @@ class _Plan:
     """Models that nobody can name any more."""
     changed: list[Model]
     """Models that are new, or otherwise than before."""
+    certificate: Certificate | None
 
 
 class Reloader:
@@ -103,6 +108,7 @@ class Reloader:
         serving: ServingService,
         router: Router,
         pool: Pool,
+        tls: ServerTls | None = None,
     ) -> None:
         """``reread`` reads the settings from where the present ones came from; it may block."""
         self._parts = parts
@@ -112,15 +118,21 @@ class Reloader:
         self._serving = serving
         self._router = router
         self._pool = pool
+        self._tls = tls
         self._settings = parts.settings
         self._one_at_a_time = anyio.Lock()
         self._callbacks: list[Callable[[GatewaySettings], None]] = []
+        self._certificate_callbacks: list[Callable[[Certificate], None]] = []
         file = parts.settings.config_file
         self._watch = None if file is None else FileWatch(file)
 
     def on_applied(self, callback: Callable[[GatewaySettings], None]) -> None:
         """Have ``callback(settings)`` called when new settings hold; it must not raise."""
         self._callbacks.append(callback)
+
+    def on_new_certificate(self, callback: Callable[[Certificate], None]) -> None:
+        """Have ``callback(certificate)`` called when another one is shown; it must not raise."""
+        self._certificate_callbacks.append(callback)
 
     async def reload(self) -> Difference:
         """Read the settings anew, take up what has changed, and return it.
@@ -168,7 +180,8 @@ class Reloader:
         found = difference(before, asked)
         unopened = await self._unopened_runners(asked)
         plan = await self._plan(while_running(before, asked))
-        self._apply(plan)
+        if self._apply(plan) and _CERTIFICATE not in found.now:
+            found = attrs.evolve(found, now=(*found.now, _CERTIFICATE))
         routing, pool = plan.settings.routing, plan.settings.pool
         await self._pool.change(
             health_check_interval_s=pool.health_check_interval_s, limits=routing.budgets
@@ -188,6 +201,7 @@ class Reloader:
         except (Forbidden, InvalidValue, ConfigurationError) as error:
             source = settings.config_file
             raise ConfigurationError(str(error), None if source is None else str(source)) from None
+        certificate = await anyio.to_thread.run_sync(read_certificate, settings.gateway)
         declared = await self._models.declare(declarations_of(settings))
         before = {model.id: model for model in self._models.known.values()}
         after = {model.id: model for model in declared.models.values()}
@@ -198,10 +212,11 @@ class Reloader:
             declared=declared,
             gone=[model for model in before.values() if model.id not in after],
             changed=changed,
+            certificate=certificate,
         )
 
-    def _apply(self, plan: _Plan) -> None:
-        """Take up a plan; nothing here waits, or fails."""
+    def _apply(self, plan: _Plan) -> bool:
+        """Take up a plan; nothing here waits, or fails. Return whether the certificate is new."""
         settings, gateway = plan.settings, plan.settings.gateway
         self._models.take_up(plan.declared)
         self._router.set_policy(policy_of(settings), plan.planner, settings.pool.ttl_s)
@@ -210,7 +225,7 @@ class Reloader:
         for model in plan.changed:
             self._router.change(model)
         self._serving.change(start_timeout_s=gateway.start_timeout_s)
-        self._shared.doors.change(**door_terms(gateway))
+        self._shared.doors.change(**door_terms(gateway, plan.certificate))
         self._shared.limits = limits_of(gateway)
         self._shared.session_header = session_header_of(gateway)
         self._shared.loading_state = gateway.loading_state
@@ -221,6 +236,21 @@ class Reloader:
             self._watch = FileWatch(settings.config_file)
         for callback in self._callbacks:
             callback(gateway)
+        return self._show(plan.certificate)
+
+    def _show(self, certificate: Certificate | None) -> bool:
+        """Show the certificate from now on; return whether it is another one."""
+        tls = self._tls
+        if tls is None or certificate is None:
+            return False
+        is_another = certificate.pem != tls.certificate.pem
+        # The same one may have another key file, or other authorities behind it.
+        tls.change(certificate)
+        if not is_another:
+            return False
+        for callback in self._certificate_callbacks:
+            callback(certificate)
+        return True
 
     async def _unopened_runners(self, settings: Settings) -> list[str]:
         """Return the keys of models whose runner is not open, and will be at the next start."""

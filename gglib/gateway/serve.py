@@ -17,6 +17,7 @@ from gglib.domain.events import GatewayStarted, GatewayStopped
 from gglib.domain.ownership import Asker, OwnerKind
 from gglib.errors import NotConfigured
 from gglib.gateway.adoption import adopt_all
+from gglib.gateway.certificate import Certificate, ServerTls, read_certificate
 from gglib.gateway.doors import Doors
 from gglib.gateway.event_feed import EventFeed
 from gglib.gateway.listener import bind, url_of
@@ -47,7 +48,7 @@ class Gateway:
     """A gateway that accepts connections."""
 
     address: str
-    """``http://HOST:PORT``, without a path."""
+    """``http://HOST:PORT`` or ``https://HOST:PORT``, without a path."""
     admin_token: str = attrs.field(repr=False)
     model_count: int
     stop: Callable[[], None]
@@ -73,11 +74,14 @@ async def open_gateway(
     ``settings`` came from, when they are to be reloaded; without it they cannot be.
 
     Raises:
+        ConfigurationError: the certificate is none to show.
         Forbidden: the address is not loopback, and there is neither a key nor ``insecure``.
         GatewayRunning: the data directory has a gateway already.
         PortInUse: somebody listens on the port.
     """
     check_exposure(settings.gateway)
+    certificate = await anyio.to_thread.run_sync(read_certificate, settings.gateway)
+    tls = None if certificate is None else ServerTls(certificate)
     loads = Loads()
     feed = EventFeed(events, loads)
     async with compose(settings, events=feed, clock=clock, given=given) as parts:
@@ -89,7 +93,7 @@ async def open_gateway(
                 settings.gateway.host, settings.gateway.port, holder=processes.holder_of_port
             )
             with contextlib.closing(listener):
-                async with _serve(parts, presence, listener, feed, meter, reread) as gateway:
+                async with _serve(parts, presence, listener, tls, feed, meter, reread) as gateway:
                     yield gateway
 
 
@@ -98,6 +102,7 @@ async def _serve(
     parts: Composition,
     presence: PresenceKeeper,
     listener: socket.socket,
+    tls: ServerTls | None,
     feed: EventFeed,
     meter: Meter,
     reread: Callable[[], Settings] | None,
@@ -107,13 +112,15 @@ async def _serve(
     serving = await parts.serving(OwnerKind.GATEWAY)
     adopts = settings.orphans == "adopt"
     found = await parts.reconcile(Asker.ADOPTING_GATEWAY if adopts else Asker.STOPPING_GATEWAY)
-    address = url_of(listener, settings.host)
+    address = url_of(listener, settings.host, scheme="http" if tls is None else "https")
+    certificate = None if tls is None else tls.certificate
+    started_at = parts.clock.now()
     model_count = len(await models.list())
     async with parts.pool(serving) as (router, pool):
         shared = RelayShared(
             router=router,
             models=models,
-            doors=Doors(admin_token=presence.admin_token, **door_terms(settings)),
+            doors=Doors(admin_token=presence.admin_token, **door_terms(settings, certificate)),
             limits=limits_of(settings),
             session_header=session_header_of(settings),
             loading_state=settings.loading_state,
@@ -130,6 +137,7 @@ async def _serve(
             serving=serving,
             router=router,
             pool=pool,
+            tls=tls,
         )
         server = GatewayServer(
             shared,
@@ -138,8 +146,19 @@ async def _serve(
             logs,
             shutdown_timeout_s=settings.shutdown_timeout_s,
             reload=reloader.reload,
+            tls=None if tls is None else tls.context,
         )
+
+        def announce(shown: Certificate | None) -> None:
+            presence.announce(
+                address,
+                version=__version__,
+                started_at=started_at,
+                certificate=None if shown is None else shown.pem,
+            )
+
         reloader.on_applied(server.change)
+        reloader.on_new_certificate(_forgiving(announce))
         router.on_server_gone(server.drop_server)
         await adopt_all(found.adoptable, models=models, serving=serving, router=router)
         await pool.measure(afresh=True)
@@ -148,7 +167,7 @@ async def _serve(
             tasks.start_soon(pool.keep)
             tasks.start_soon(reloader.watch)
             tasks.start_soon(server.serve_on, listener)
-            presence.announce(address, version=__version__, started_at=parts.clock.now())
+            announce(certificate)
             parts.events.emit(GatewayStarted(at=parts.clock.now(), address=address))
             size = parts.settings.pool
             tasks.start_soon(partial(pool.warm_up, size.warmup, models, count=size.min_size))
@@ -173,6 +192,16 @@ async def _serve(
                 tasks.cancel_scope.cancel()
         shared.pools.close()
     parts.events.emit(GatewayStopped(at=parts.clock.now(), address=address))
+
+
+def _forgiving(announce: Callable[[Certificate], None]) -> Callable[[Certificate], None]:
+    """Return ``announce`` for a gateway that runs: a full disk must not end it."""
+
+    def announce_if_possible(shown: Certificate) -> None:
+        with contextlib.suppress(OSError):
+            announce(shown)
+
+    return announce_if_possible
 
 
 def _no_file() -> Settings:

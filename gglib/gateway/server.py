@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import logging
 import socket
-from collections.abc import Iterator
+import ssl
+from collections.abc import Callable, Iterator
 
 import anyio
 import uvicorn
@@ -16,6 +18,7 @@ from gglib.gateway.event_feed import EventFeed
 from gglib.gateway.metered_app import MeteredApp
 from gglib.gateway.metrics import Metrics
 from gglib.gateway.relay.connection import GatewayProtocol
+from gglib.gateway.relay.limits import Limits
 from gglib.gateway.relay.shared import RelayShared
 from gglib.gateway.sight import Sight
 from gglib.services.pool import Pool
@@ -31,6 +34,39 @@ _log = logging.getLogger("gglib.gateway")
 
 class _Uvicorn(uvicorn.Server):
     """uvicorn's server without its signal handlers: re-raised, they end a process unwound."""
+
+    def __init__(
+        self, config: uvicorn.Config, tls: ssl.SSLContext | None, limits: Callable[[], Limits]
+    ) -> None:
+        super().__init__(config)
+        self._tls = tls
+        self._limits = limits
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, as uvicorn does; with TLS, in our times."""
+        if self._tls is None:
+            await super().startup(sockets)
+            return
+        limits = self._limits()
+        self.servers = [
+            await asyncio.get_running_loop().create_server(
+                self._connection,
+                sock=listener,
+                backlog=self.config.backlog,
+                ssl=self._tls,
+                ssl_handshake_timeout=limits.header_timeout_s,
+                # It bounds the sending of what was written before the end, too.
+                ssl_shutdown_timeout=limits.stall_timeout_s,
+            )
+            for listener in sockets or ()
+        ]
+        self.started = True
+
+    def _connection(self) -> asyncio.Protocol:
+        made: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg]
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        return made
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -50,6 +86,7 @@ class GatewayServer:
         *,
         shutdown_timeout_s: float,
         reload: Reload,
+        tls: ssl.SSLContext | None = None,
         sweep_interval_s: float = 0.5,
     ) -> None:
         self._stopping = anyio.Event()
@@ -84,7 +121,7 @@ class GatewayServer:
             timeout_graceful_shutdown=_whole_seconds(shutdown_timeout_s),
         )
         self._shared = shared
-        self._server = _Uvicorn(config)
+        self._server = _Uvicorn(config, tls, lambda: shared.limits)
         self._sweep_interval_s = sweep_interval_s
         self._ended = anyio.Event()
 
@@ -138,7 +175,10 @@ class GatewayServer:
             await anyio.sleep(self._sweep_interval_s)
             for connection in list(self._server.server_state.connections):
                 if isinstance(connection, GatewayProtocol):
-                    connection.check(connection.loop.time())
+                    now = connection.loop.time()
+                    connection.check(now)
+                    if self._server.should_exit:
+                        connection.check_goodbye(now)
 
 
 def _whole_seconds(seconds: float) -> int:

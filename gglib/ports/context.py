@@ -146,15 +146,20 @@ class AdapterContext:
         *,
         port: int,
         node: str,
+        engine: Engine | None = None,
         base_url: str | None = None,
+        ca_file: str | None = None,
         pid: int | None = None,
         process_started_at: float | None = None,
     ) -> ProcessHandle:
         """Return the handle of a server that this adapter starts now. For runners.
 
-        Its identity is the one that ``config`` carries, else a new one; ``base_url`` is the
-        port of this machine, if it is not given.
+        Its identity is the one that ``config`` carries, else a new one. If it is not given,
+        ``base_url`` is where ``engine`` says that its servers are reached on their machine, with
+        the engine's ``ca_file``; without an engine, the port of this machine.
         """
+        if base_url is None and engine is not None:
+            base_url, ca_file = engine.base_url(port), ca_file or engine.ca_file
         return ProcessHandle(
             model_id=config.model_id,
             model_name=config.model_name,
@@ -166,6 +171,7 @@ class AdapterContext:
             node=node,
             base_url=base_url or f"http://127.0.0.1:{port}",
             process_started_at=process_started_at,
+            ca_file=ca_file,
         )
 
 

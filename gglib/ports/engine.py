@@ -83,6 +83,15 @@ class Engine(ABC):
         """The variable by which its servers take an API key; ``None`` = they take none."""
         return None
 
+    def base_url(self, port: int) -> str:
+        """Return where a server of it that was given ``port`` is reached on its own machine."""
+        return f"http://127.0.0.1:{port}"
+
+    @property
+    def ca_file(self) -> str | None:
+        """Whose certificates its servers have, in PEM; ``None`` = whom the system trusts."""
+        return None
+
     @property
     def health_path(self) -> str:
         """The path that tells whether a server is ready."""

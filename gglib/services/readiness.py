@@ -37,6 +37,8 @@ class OutcomeKind(StrEnum):
     TIMEOUT = "timeout"
     PORT_HELD = "port_held"
     """Somebody else answers on its port."""
+    UNTRUSTED = "untrusted"
+    """It answers, with a certificate that is not trusted."""
 
 
 @attrs.frozen(kw_only=True)
@@ -46,6 +48,7 @@ class Outcome:
     kind: OutcomeKind
     exit_status: int | None = None
     port_held_by: str | None = None
+    reason: str | None = None
 
 
 async def until_settled(
@@ -100,6 +103,8 @@ async def _until_healthy(runner: ProcessRunner, handle: ProcessHandle, clock: Cl
             return Outcome(kind=OutcomeKind.READY)
         if health.port_held_by is not None:
             return Outcome(kind=OutcomeKind.PORT_HELD, port_held_by=health.port_held_by)
+        if health.is_untrusted:
+            return Outcome(kind=OutcomeKind.UNTRUSTED, reason=health.message)
         early = clock.monotonic() - began < _FIRST_PHASE_S
         await clock.sleep(_FIRST_INTERVAL_S if early else _LATER_INTERVAL_S)
 

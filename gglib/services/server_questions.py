@@ -5,6 +5,7 @@ from __future__ import annotations
 import anyio
 
 from gglib.domain.events import AdapterFailed
+from gglib.domain.handle import ProcessHandle
 from gglib.domain.server_props import ServerProps
 from gglib.ports.clock import Clock
 from gglib.ports.engine import Engine
@@ -27,13 +28,17 @@ class ServerQuestions:
         self._clock = clock
         self._events = events
 
-    async def props(self, engine: Engine, base_url: str, api_key: str | None) -> ServerProps:
+    async def props(
+        self, engine: Engine, handle: ProcessHandle, api_key: str | None
+    ) -> ServerProps:
         """Return what the server tells of itself, if those of ``engine`` can tell."""
         found = ServerProps()
         try:
             if engine.capabilities.slots:
                 with anyio.move_on_after(_PATIENCE_S):
-                    found = await self._client.props(base_url, api_key)
+                    found = await self._client.props(
+                        handle.base_url, api_key, ca_file=handle.ca_file
+                    )
         except Exception as error:
             self._events.emit(
                 AdapterFailed(

@@ -187,7 +187,7 @@ class ServingService:
         props = ServerProps()
         if record.engine in self._engines:
             engine = self._engines[record.engine]
-            props = await self._questions.props(engine, handle.base_url, record.api_key)
+            props = await self._questions.props(engine, handle, record.api_key)
         if not by_hand:
             record = attrs.evolve(record, owner=self._owner)
             await self._registry.put(record)

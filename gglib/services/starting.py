@@ -109,7 +109,7 @@ class Starter:
                 raise await self._failure(wish, runner, handle, outcome)
             load_s = self._clock.monotonic() - began
             # Here, where a cancellation still leaves nothing.
-            props = await self._questions.props(wish.engine, handle.base_url, record.api_key)
+            props = await self._questions.props(wish.engine, handle, record.api_key)
             record = attrs.evolve(record, state=ServerState.READY)
             await self._registry.put(record)
         except BaseException as error:
@@ -151,6 +151,8 @@ class Starter:
         name = wish.config.model_name
         if outcome.kind is OutcomeKind.TIMEOUT:
             return StartTimeout(name, self.timeout_s, lines)
+        if outcome.kind is OutcomeKind.UNTRUSTED:
+            return StartFailed(name, None, (), outcome.reason)
         if wish.config.port is not None:
             if outcome.kind is OutcomeKind.PORT_HELD:
                 return PortInUse(handle.port, outcome.port_held_by)

@@ -15,6 +15,8 @@ __all__ = ["Difference", "difference", "while_running"]
 _LIVE_SECTIONS = ("gateway", "routing", "pool", "inference")
 #: What a gateway has bound, opened or done when it runs: it has that until it ends.
 _FIXED = frozenset({"gateway.host", "gateway.port", "gateway.orphans", "pool.warmup"})
+#: What listens speaks TLS from its start, or never; by which certificate may change.
+_TLS = frozenset(f"gateway.tls_{name}" for name in ("certificate", "key", "key_password_file"))
 _FIXED_TABLES = ("engines", "runners", "sources")
 
 
@@ -33,9 +35,12 @@ class Difference:
 def difference(old: Settings, new: Settings) -> Difference:
     """Return what ``new`` says otherwise than ``old``, key by key."""
     keys = [*_section_keys(old, new), *_table_keys(old, new), *_model_keys(old.models, new.models)]
+    fixed = {key for key in keys if _is_fixed(key)}
+    if _has_tls(old) != _has_tls(new):
+        fixed |= _TLS & set(keys)
     return Difference(
-        now=tuple(key for key in keys if not _is_fixed(key)),
-        at_next_start=tuple(key for key in keys if _is_fixed(key)),
+        now=tuple(key for key in keys if key not in fixed),
+        at_next_start=tuple(key for key in keys if key in fixed),
     )
 
 
@@ -45,15 +50,20 @@ def while_running(old: Settings, new: Settings) -> Settings:
     That is ``new``, but for what takes effect at the next start.
     """
     kept = {section: getattr(old, section) for section in ("data_dir", "serving", *_FIXED_TABLES)}
+    always = _FIXED if _has_tls(old) == _has_tls(new) else _FIXED | _TLS
     for section in _LIVE_SECTIONS:
         values = getattr(old, section)
         fixed = {
             field.name: getattr(values, field.name)
             for field in attrs.fields(type(values))
-            if f"{section}.{field.name}" in _FIXED
+            if f"{section}.{field.name}" in always
         }
         kept[section] = attrs.evolve(getattr(new, section), **fixed)
     return attrs.evolve(new, **kept)
+
+
+def _has_tls(settings: Settings) -> bool:
+    return settings.gateway.tls_certificate is not None
 
 
 def _is_fixed(key: str) -> bool:

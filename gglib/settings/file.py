@@ -14,7 +14,7 @@ import attrs
 from gglib.errors import ConfigurationError
 from gglib.settings.key_lines import KeyPath, find_key_lines, line_of
 
-__all__ = ["SettingsFile", "unknown_key"]
+__all__ = ["SettingsFile", "is_private_group", "unknown_key"]
 
 _LIMIT_BYTES = 4 << 20
 _WHERE = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
@@ -144,10 +144,10 @@ def _others_can_write(path: Path, found: os.stat_result) -> bool:
 def _writable(found: os.stat_result) -> bool:
     if found.st_mode & stat.S_IWOTH:
         return True
-    return bool(found.st_mode & stat.S_IWGRP) and not _is_private_group(found)
+    return bool(found.st_mode & stat.S_IWGRP) and not is_private_group(found)
 
 
-def _is_private_group(found: os.stat_result) -> bool:
+def is_private_group(found: os.stat_result) -> bool:
     """Return whether the owner is alone in the group, as where each user has one of his own."""
     import grp
     import pwd

@@ -76,7 +76,7 @@ def load_settings(*, flags: Mapping[str, Any], environ: Mapping[str, str]) -> Lo
     layers = _Layers(flags, environ, file, sources)
     settings = Settings(
         data_dir=data_dir,
-        gateway=layers.section("gateway", GatewaySettings),
+        gateway=layers.placed(layers.section("gateway", GatewaySettings)),
         serving=layers.section("serving", ServingSettings),
         routing=layers.section("routing", RoutingSettings),
         pool=layers.section("pool", PoolSettings),
@@ -169,6 +169,17 @@ class _Layers:
         except InvalidValue as error:
             field = _FIELD.split(error.field, maxsplit=1)[0]
             raise failures[field](f"{section}.{error}") from None
+
+    def placed(self, values: GatewaySettings) -> GatewaySettings:
+        """Return ``values`` with absolute paths: those in the file start from its folder."""
+        paths: dict[str, Any] = {}
+        for field in attrs.fields(GatewaySettings):
+            path = getattr(values, field.name)
+            if isinstance(path, Path):
+                in_file = self.sources[f"gateway.{field.name}"].startswith("file")
+                folder = self.file.path.parent if in_file and self.file is not None else Path.cwd()
+                paths[field.name] = folder / path
+        return attrs.evolve(values, **paths)
 
     def failure(self, section: str, key: str) -> Callable[[str], ConfigurationError]:
         """Return how to make an error about a value that was said, or should have been."""

@@ -51,6 +51,16 @@ def _limit(value: Any) -> float | None:
     return None if value is None or (value == 0 and value is not False) else _float(value)
 
 
+def _path(value: Any) -> Any:
+    return Path(value).expanduser() if isinstance(value, str) and value else value
+
+
+@stating({"type": "string", "minLength": 1})
+def _is_path(_instance: Any, attribute: Any, value: Any) -> None:
+    if value is not None and (not isinstance(value, Path) or "\0" in str(value)):
+        raise InvalidValue(attribute.name, value, "the path of a file")
+
+
 def _tuple(value: Any) -> tuple[str, ...]:
     return tuple(value) if isinstance(value, list) else value
 
@@ -108,6 +118,14 @@ class GatewaySettings:
     """Whether it may listen beyond loopback without a key."""
     orphans: str = attrs.field(default="adopt", validator=one_of("adopt", "stop"))
     """What becomes of ready servers that a gateway which was killed has left."""
+    tls_certificate: Path | None = attrs.field(default=None, converter=_path, validator=_is_path)
+    """A certificate in PEM, and those of its authorities behind it: clients come by HTTPS."""
+    tls_key: Path | None = attrs.field(default=None, converter=_path, validator=_is_path)
+    """Its key in PEM; ``None``: in the same file."""
+    tls_key_password_file: Path | None = attrs.field(
+        default=None, converter=_path, validator=_is_path
+    )
+    """What opens its key, if that is encrypted."""
     api_keys: tuple[str, ...] = attrs.field(
         default=(), converter=_tuple, validator=_keys, repr=False
     )
@@ -121,6 +139,11 @@ class GatewaySettings:
     """Whether each request's end is an event: one line of the log."""
     watch_config: bool = attrs.field(default=False, validator=flag(optional=False))
     """Whether a settings file that has changed is taken up without being told."""
+
+    def __attrs_post_init__(self) -> None:
+        for name in ("tls_key", "tls_key_password_file"):
+            if self.tls_certificate is None and (path := getattr(self, name)) is not None:
+                raise InvalidValue(name, str(path), "a tls_certificate beside it")
 
 
 @attrs.frozen(kw_only=True)

@@ -87,7 +87,9 @@ class MockServerClient(ServerClient):
     def __init__(self, runner: MockRunner) -> None:
         self._runner = runner
 
-    async def props(self, base_url: str, api_key: str | None) -> ServerProps:
+    async def props(
+        self, base_url: str, api_key: str | None, *, ca_file: str | None = None
+    ) -> ServerProps:
         """Return what the server there has in its script; nothing if there is none."""
-        del api_key
+        del api_key, ca_file
         return self._runner.props(base_url)

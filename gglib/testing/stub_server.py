@@ -8,6 +8,7 @@ Options, all optional but ``port``:
 ``load_s``        loading ends after so many seconds
 ``listen``        false: never opens its port
 ``share_port``    binds with SO_REUSEPORT
+``certificate``   a PEM file with a certificate and its key: it speaks HTTPS
 ``lines``         printed at the start
 ``complaints``    printed at the start on stderr
 ``noise_bytes``   so much output at the start, in lines of 100
@@ -109,12 +110,21 @@ class Stub:
             threading.Thread(target=self.converse, args=(connection,), daemon=True).start()
 
     def converse(self, connection):
-        with connection, connection.makefile("rwb") as stream:
-            try:
+        try:
+            with self.secured(connection) as spoken, spoken.makefile("rwb") as stream:
                 while self.exchange(stream):
                     stream.flush()
-            except (OSError, ValueError):
-                return
+        except (OSError, ValueError):
+            return
+
+    def secured(self, connection):
+        if "certificate" not in self.options:
+            return connection
+        import ssl  # slow to load, and seldom wanted
+
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.options["certificate"])
+        return context.wrap_socket(connection, server_side=True)
 
     def exchange(self, stream):
         request = stream.readline().split()

@@ -15,6 +15,7 @@ import anyio
 import httpx
 import pytest
 
+from gglib.domain.server_address import ServerAddress
 from gglib.ports.context import AdapterContext
 from gglib.ports.server_client import ServerClient, ServerProps
 from gglib.testing import ServerClientContract
@@ -32,23 +33,33 @@ class SoundServerClient(ServerClient):
     most_bytes = 2**20
     settings: ClassVar[dict[str, Any]] = {"trust_env": False, "verify": NO_CERTIFICATES}
 
-    async def props(self, base_url: str, api_key: str | None) -> ServerProps:
+    async def props(
+        self, base_url: str, api_key: str | None, *, ca_file: str | None = None
+    ) -> ServerProps:
         headers = {"accept-encoding": "identity"}
         if api_key is not None:
             headers["authorization"] = f"Bearer {api_key}"
         with anyio.move_on_after(self.timeout_s) as scope:
-            async with httpx.AsyncClient(timeout=2.0, headers=headers, **self.settings) as client:
+            address = ServerAddress.parse(base_url)
+            settings = {**self.settings, **self.way(address)}
+            async with httpx.AsyncClient(timeout=2.0, headers=headers, **settings) as client:
                 try:
-                    return self.read(await self.body(client, base_url, scope))
+                    return self.read(await self.body(client, address.http_url, scope))
                 except (httpx.HTTPError, ValueError, RecursionError):
                     return ServerProps()
         return ServerProps()
+
+    def way(self, address: ServerAddress) -> dict[str, Any]:
+        if address.socket_path is None:
+            return {}
+        path = address.socket_path
+        return {"transport": httpx.AsyncHTTPTransport(uds=path, verify=NO_CERTIFICATES)}
 
     async def body(
         self, client: httpx.AsyncClient, base_url: str, scope: anyio.CancelScope
     ) -> bytes:
         body = bytearray()
-        async with client.stream("GET", f"{base_url.rstrip('/')}/props") as response:
+        async with client.stream("GET", f"{base_url}/props") as response:
             if self.refuses(response):
                 return bytes(body)
             async for chunk in response.aiter_raw():
@@ -73,6 +84,13 @@ class SoundServerClient(ServerClient):
             slots_total=slots if type(slots) is int and slots > 0 else None,
             context_size=context if type(context) is int and context > 0 else None,
         )
+
+
+class KnowsPortsOnly(SoundServerClient):
+    """A socket's path says nothing to it."""
+
+    def way(self, address: ServerAddress) -> dict[str, Any]:
+        return {}
 
 
 class FollowsRedirects(SoundServerClient):
@@ -132,9 +150,11 @@ class OneAfterTheOther(SoundServerClient):
     def __init__(self) -> None:
         self.lock = anyio.Lock()
 
-    async def props(self, base_url: str, api_key: str | None) -> ServerProps:
+    async def props(
+        self, base_url: str, api_key: str | None, *, ca_file: str | None = None
+    ) -> ServerProps:
         async with self.lock:
-            return await super().props(base_url, api_key)
+            return await super().props(base_url, api_key, ca_file=ca_file)
 
 
 class ServerClientKit(ServerClientContract):
@@ -158,6 +178,10 @@ class ServerClientKit(ServerClientContract):
 
 class TestSoundServerClient(ServerClientKit):
     kind = SoundServerClient
+
+
+class TestKnowsPortsOnly(ServerClientKit):
+    kind = KnowsPortsOnly
 
 
 class TestFollowsRedirects(ServerClientKit):

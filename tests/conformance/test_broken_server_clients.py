@@ -10,6 +10,7 @@ BROKEN = Path(__file__).parent / "broken_server_clients.py"
 
 FOUND_BY = {
     "TestSoundServerClient": set(),
+    "TestKnowsPortsOnly": {"test_server_behind_a_unix_socket_is_asked"},
     "TestFollowsRedirects": {"test_redirect_is_not_followed"},
     "TestAsksTheProxy": {"test_proxy_of_the_user_is_not_asked"},
     "TestTimesEachRead": {"test_slow_servers_are_given_up"},

@@ -59,6 +59,7 @@ class FakeServing:
         self.hold: anyio.Event | None = None
         self.start_asked = anyio.Event()
         self.failure: GglibError | None = None
+        self.ca_file: str | None = None
 
     async def start(self, model: Model, *, context_size: int | None = None) -> RunningServer:
         self.starts.append(model.name)
@@ -67,7 +68,8 @@ class FakeServing:
             await self.hold.wait()
         if self.failure is not None:
             raise self.failure
-        server = running_server(f"server-{len(self.starts)}", model, self.upstream.port)
+        upstream, name = self.upstream, f"server-{len(self.starts)}"
+        server = running_server(name, model, upstream.port, upstream.base_url, self.ca_file)
         self.servers.append(server)
         self.deaths[server.server_id] = anyio.Event()
         return server
@@ -87,8 +89,14 @@ class FakeServing:
         return None
 
 
-def running_server(server_id: str, model: Model, port: int) -> RunningServer:
-    """Return a server that listens on a port."""
+def running_server(
+    server_id: str,
+    model: Model,
+    port: int,
+    base_url: str | None = None,
+    ca_file: str | None = None,
+) -> RunningServer:
+    """Return a server that is reached on a port, or somewhere else."""
     handle = ProcessHandle(
         model_id=model.id,
         model_name=model.name,
@@ -98,7 +106,8 @@ def running_server(server_id: str, model: Model, port: int) -> RunningServer:
         server_id=server_id,
         runner="local",
         node="here",
-        base_url=f"http://127.0.0.1:{port}",
+        base_url=base_url or f"http://127.0.0.1:{port}",
+        ca_file=ca_file,
     )
     record = ServerRecord(
         server_id=server_id,
@@ -202,13 +211,16 @@ async def open_socket_gateway(
     loading_state: bool = False,
     allowed_origins: tuple[str, ...] = (),
     rule_book: RuleBook | None = None,
+    upstream: ScriptedUpstream | None = None,
+    ca_file: Path | None = None,
 ) -> AsyncIterator[SocketGateway]:
     """Serve models m, n and one (one request at a time, on each of so many servers) for the block.
 
     Bugs fail the test.
     """
-    upstream = ScriptedUpstream()
+    upstream = upstream or ScriptedUpstream()
     serving = FakeServing(upstream)
+    serving.ca_file = None if ca_file is None else str(ca_file)
     bugs: list[BaseException] = []
     listed = [model(1, "m"), model(2, "n"), model(3, "one", concurrency_limit=1, replicas=replicas)]
     listed += [model(number, name) for number, name in enumerate(more_models, 4)]

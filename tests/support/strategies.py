@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import quote
 
 import attrs
 from hypothesis import strategies as st
@@ -157,6 +158,16 @@ server_configs = st.fixed_dictionaries(
     optional=_SERVER_FIELDS,
 ).map(lambda values: ServerConfig(**values))
 
+_hosts = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,8}[a-z0-9])?(\.[a-z]{1,8}){0,2}", fullmatch=True)
+_places = st.builds("{}:{}".format, _hosts, st.integers(1, 65_535))
+base_urls = st.one_of(
+    st.builds("http://{}".format, _places),
+    st.builds("https://{}/v1".format, _places),
+    st.text(min_size=1)
+    .filter(lambda name: "\0" not in name and not name.endswith("/"))
+    .map(lambda name: f"http+unix:///{quote(name, errors='surrogatepass')}"),
+)
+
 process_handles = st.builds(
     ProcessHandle,
     model_id=st.integers(0, 2**40),
@@ -167,8 +178,9 @@ process_handles = st.builds(
     server_id=texts,
     runner=texts,
     node=texts,
-    base_url=texts,
+    base_url=base_urls,
     process_started_at=optional(times),
+    ca_file=optional(texts.filter(bool)),
 )
 
 server_healths = st.builds(

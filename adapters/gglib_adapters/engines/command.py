@@ -15,7 +15,8 @@ import anyio
 import attrs
 
 from gglib.domain.config import ServerConfig
-from gglib.errors import ConfigurationError, EngineCannot, EngineNotFound
+from gglib.domain.server_address import ServerAddress
+from gglib.errors import ConfigurationError, EngineCannot, EngineNotFound, InvalidValue
 from gglib.ports.context import AdapterContext
 from gglib.ports.engine import Engine, EngineCapabilities, EngineProbe
 from gglib_adapters.engines.settings import optional_text, refuse_unknown
@@ -33,7 +34,11 @@ _SETTINGS = (
     "working_directory",
     "api_key_variable",
     "answers_while_busy",
+    "base_url",
+    "ca_file",
 )
+
+_BASE_URL = "http://127.0.0.1:{port}"
 
 _TOKEN = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 
@@ -49,6 +54,8 @@ class CommandSettings:
     working_directory: Path | None
     api_key_variable: str | None
     answers_while_busy: bool
+    base_url: str
+    ca_file: str | None
 
 
 class CommandEngine(Engine):
@@ -74,6 +81,15 @@ class CommandEngine(Engine):
     def api_key_variable(self) -> str | None:
         """The variable by which its servers take an API key; ``None`` = they take none."""
         return self._settings.api_key_variable
+
+    def base_url(self, port: int) -> str:
+        """Return where a server on ``port`` is reached."""
+        return _expand(self._settings.base_url, {"port": str(port)})
+
+    @property
+    def ca_file(self) -> str | None:
+        """Whose certificates its servers have; ``None`` = whom the system trusts."""
+        return self._settings.ca_file
 
     @property
     def health_path(self) -> str:
@@ -214,6 +230,21 @@ def _plain(name: object) -> bool:
     return isinstance(name, str) and bool(name) and not set("=\0") & set(name)
 
 
+def _base_url(engine: str, settings: Mapping[str, Any]) -> str:
+    """Return the template of a base URL, which has to be one whatever the port."""
+    template = optional_text(engine, settings, "base_url") or _BASE_URL
+    expected = "expected such as 'https://localhost:{port}', with the one placeholder {port}"
+    if _names(template) != ["port"]:
+        raise ConfigurationError(f"[engines.{engine}] base_url is '{template}'; {expected}")
+    try:
+        address = ServerAddress.parse(_expand(template, {"port": "8080"}))
+    except InvalidValue:
+        address = None
+    if address is None or address.port != 8080:
+        raise ConfigurationError(f"[engines.{engine}] base_url is '{template}'; {expected}")
+    return template
+
+
 def _checked(engine: str, settings: Mapping[str, Any]) -> CommandSettings:
     refuse_unknown(engine, settings, _SETTINGS)
     if "command" not in settings:
@@ -224,6 +255,7 @@ def _checked(engine: str, settings: Mapping[str, Any]) -> CommandSettings:
             f"[engines.{engine}] health_path is '{health_path}'; begin it with '/'"
         )
     directory = optional_text(engine, settings, "working_directory")
+    ca_file = optional_text(engine, settings, "ca_file")
     variable = optional_text(engine, settings, "api_key_variable")
     if variable is not None and not _plain(variable):
         raise ConfigurationError(
@@ -242,6 +274,8 @@ def _checked(engine: str, settings: Mapping[str, Any]) -> CommandSettings:
         working_directory=Path(directory).expanduser().absolute() if directory else None,
         api_key_variable=variable,
         answers_while_busy=busy,
+        base_url=_base_url(engine, settings),
+        ca_file=str(Path(ca_file).expanduser().absolute()) if ca_file else None,
     )
 
 
@@ -253,7 +287,7 @@ async def open_command_engine(context: AdapterContext) -> AsyncIterator[Engine]:
     with the placeholders of ``PLACEHOLDERS``; ``{{`` and ``}}`` stand for braces),
     ``environment`` (a table of texts), ``health_path`` (``/health``), ``health_status``
     (200; one or a list), ``working_directory``, ``api_key_variable``,
-    ``answers_while_busy``.
+    ``answers_while_busy``, ``base_url`` (``http://127.0.0.1:{port}``), ``ca_file``.
 
     Raises:
         ConfigurationError: a setting is missing, unknown or wrong.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -11,7 +12,8 @@ import httpx
 import msgspec
 
 from gglib.domain.model import Model
-from gglib.errors import EngineDied
+from gglib.domain.server_address import certificate_refusal
+from gglib.errors import EngineDied, ServerUntrusted
 from gglib.gateway.ollama.errors import EngineRefused, reason_in
 from gglib.gateway.ollama.questions import Question
 from gglib.gateway.relay.relayed import WHY_CUT
@@ -90,23 +92,35 @@ class Engines:
     def __init__(self, router: Router, shared: RelayShared) -> None:
         self._router = router
         self._shared = shared
-        self._made: httpx.AsyncClient | None = None
+        self._made: dict[RunningServer | None, httpx.AsyncClient] = {}
+        """The client of each server; those over plain TCP share that of ``None``."""
+        self._heeds_ends = False
         self._asked: dict[RunningServer, set[_Asker]] = {}
         """Who waits for each server, or reads what it says."""
 
-    @property
-    def _client(self) -> httpx.AsyncClient:
-        # Made when it is first needed: most gateways never are asked in Ollama's words.
-        if self._made is None:
-            self._made = httpx.AsyncClient(
-                limits=httpx.Limits(max_keepalive_connections=0),
-                trust_env=False,
-            )
+    async def _client(self, server: RunningServer) -> httpx.AsyncClient:
+        pool = self._shared.pools.of(server)
+        trust = await pool.dialer.trust()
+        socket_path = pool.address.socket_path
+        owner = None if trust is None and socket_path is None else server
+        if not self._heeds_ends:
+            # Not before it is needed: most gateways never are asked in Ollama's words.
+            self._heeds_ends = True
             self._router.on_server_gone(self._server_gone)
-        return self._made
+        if owner not in self._made:
+            transport = httpx.AsyncHTTPTransport(
+                uds=socket_path,
+                # Over plain TCP nothing is to be trusted.
+                verify=trust or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
+                limits=httpx.Limits(max_keepalive_connections=0),
+            )
+            self._made[owner] = httpx.AsyncClient(transport=transport, trust_env=False)
+        return self._made[owner]
 
     def _server_gone(self, server: RunningServer, why: Closing | None) -> None:
         """Let nobody wait for a server that is about to be ended, whatever it answers."""
+        # It keeps no connection: what it still reads is read to its end.
+        self._made.pop(server, None)
         if why is not None:
             for asker in self._asked.get(server, ()):
                 asker.cut(why)
@@ -122,6 +136,7 @@ class Engines:
         Raises:
             EngineDied: the second one failed, too; or one was silent for too long.
             EngineRefused: it answered with an error.
+            ServerUntrusted: it has a certificate that is not trusted.
             GglibError: there is no lease to be had; see ``Router.acquire``.
         """
         failed = False
@@ -172,14 +187,21 @@ class Engines:
         if server.api_key:
             headers["authorization"] = f"Bearer {server.api_key}"
         silence_s = self._shared.limits.silence_timeout_s
-        request = self._client.build_request(
+        client = await self._client(server)
+        request = client.build_request(
             "POST",
-            f"{server.base_url}{question.path}",
+            f"{self._shared.pools.of(server).address.http_url}{question.path}",
             content=question.body,
             headers=headers,
             timeout=httpx.Timeout(silence_s, connect=_CONNECT_TIMEOUT_S),
         )
-        return await self._client.send(request, stream=True)
+        try:
+            return await client.send(request, stream=True)
+        except httpx.ConnectError as error:
+            refusal = certificate_refusal(error)
+            if refusal is None:
+                raise
+            raise ServerUntrusted(server.base_url, refusal) from None
 
 
 async def _refusal(response: httpx.Response) -> EngineRefused:

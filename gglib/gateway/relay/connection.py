@@ -368,6 +368,12 @@ class GatewayProtocol(OrderedConnection):
         pairs = [(name, value) for name, _, value in (line.partition(b": ") for line in lines)]
         return [*pairs, (b"x-request-id", head.request_id or self.shared.request_ids.make())]
 
+    def _linger(self) -> None:
+        super()._linger()
+        if self._tunnel is not None and not self.transport.can_write_eof():
+            # TLS ends both ways at once, and a tunnel's client is told nothing else of the end.
+            self.transport.close()
+
     # Refusals
 
     def _add_refusal(

@@ -27,3 +27,5 @@ class Limits:
     """Requests queued on one connection before it is no longer read."""
     linger_s: float = 2.0
     """How long a refused connection is still read, so that the refusal arrives."""
+    goodbye_s: float = 1.0
+    """How long a gateway that ends waits for a client to say that it has heard the end of TLS."""

@@ -8,7 +8,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from gglib.domain.names import ResolvedName
-from gglib.errors import EngineDied, GglibError, InvalidRequest
+from gglib.errors import EngineDied, GglibError, InvalidRequest, ServerUntrusted
 from gglib.gateway.relay.body import RequestedModel, read_requested_model, with_model
 from gglib.gateway.relay.events import error_event
 from gglib.gateway.relay.form import RequestedForm, read_requested_form, with_form_model
@@ -237,6 +237,9 @@ class RelayTurn(MeteredTurn):
         except OSError as error:
             await self._after_failure(lease, str(error))
             return
+        except ServerUntrusted as error:
+            self.answer_error(error)
+            return
         if self.disconnected or upstream.closed:
             upstream.abandon()
             self._release()
@@ -248,7 +251,7 @@ class RelayTurn(MeteredTurn):
         self._heard = True
         body = self._body_for(lease.server.model.name)
         if body:
-            prefix = self._request_prefix(pool.request_head_tail)
+            prefix = self._request_prefix(pool)
             head = b"%b%b\r\ncontent-length: %d\r\n\r\n" % (prefix, self.request_id, len(body))
         else:
             head = self._bodiless_head(pool)
@@ -256,17 +259,19 @@ class RelayTurn(MeteredTurn):
         upstream.send(self, head, body, self._head_only)
 
     def _bodiless_head(self, pool: UpstreamPool) -> bytes:
-        return self._request_prefix(pool.request_head_tail) + self.request_id + self._head_end
+        return self._request_prefix(pool) + self.request_id + self._head_end
 
-    def _request_prefix(self, pool_head: bytes) -> bytes:
+    def _request_prefix(self, pool: UpstreamPool) -> bytes:
         """Return the head of the request to an engine, up to its id."""
+        pool_head = pool.request_head_tail
         sent_on = self._head.sent_on
         if sent_on is not None:
             method, target, known_pool_head, prefix = sent_on
             if pool_head is known_pool_head and target == self.target and method == self._method:
                 return prefix
-        prefix = b"%b %b%b%bx-request-id: " % (
+        prefix = b"%b%b%b%b%bx-request-id: " % (
             self._method,
+            pool.target_prefix,
             self.target,
             pool_head,
             self._head.travelling,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from gglib.errors import ServerUntrusted
 from gglib.gateway.relay.passthrough import PassThroughTurn
 from gglib.gateway.relay.upstream import UpstreamPool
 from gglib.services.routing.router import Lease
@@ -74,9 +75,12 @@ class TunnelTurn(PassThroughTurn):
 
     async def _open(self, lease: Lease, pool: UpstreamPool) -> None:
         try:
-            far = await pool.open(lambda: _FarSide(self))
+            far = await pool.dialer.open(lambda: _FarSide(self))
         except OSError as error:
             await self._after_failure(lease, str(error))
+            return
+        except ServerUntrusted as error:
+            self.answer_error(error)
             return
         if self.disconnected:
             far.transport.abort()

@@ -46,6 +46,8 @@ class OrderedConnection(HttpToolsProtocol):
         self._deaf = False
         """Whether nothing more is parsed: the connection ends after its last answer."""
         self._lingering_since: float | None = None
+        self._closing_since: float | None = None
+        """Since when a gateway that ends has seen it wait for the client's end of TLS."""
 
     # asyncio.Protocol
 
@@ -141,6 +143,15 @@ class OrderedConnection(HttpToolsProtocol):
             self.transport.close()
         else:
             last.keep_alive = False
+
+    def check_goodbye(self, now: float) -> None:
+        """End it if its client does not answer the end of TLS: an idle one may not for minutes."""
+        if not self.transport.is_closing() or self._write_paused_since is not None:
+            return
+        if self._closing_since is None:
+            self._closing_since = now
+        elif now - self._closing_since > self._limits.goodbye_s:
+            self.transport.abort()
 
     def _linger(self) -> None:
         """Close, but read on for a while: a reset would take the last answer with it."""

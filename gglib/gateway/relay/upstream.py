@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Protocol, TypeVar
-from urllib.parse import urlsplit
+from typing import Protocol
 
 import httptools
 
+from gglib.domain.server_address import ServerAddress
+from gglib.gateway.relay.dialing import Dialer, dialer_for
 from gglib.gateway.relay.heads import AnswerHead, HeadBytes, Headers
 from gglib.services.serving import RunningServer
 
 __all__ = ["AnswerSink", "UpstreamConnection", "UpstreamPool", "UpstreamPools"]
-
-P = TypeVar("P", bound=asyncio.Protocol)
 
 _MAX_HEAD_BYTES = 256 * 1024
 _MAX_IDLE = 64
@@ -240,16 +238,19 @@ class UpstreamConnection(asyncio.Protocol):
 class UpstreamPool:
     """Idle connections to one server, the most recently used first."""
 
-    __slots__ = ("_closed", "_host", "_idle", "_port", "request_head_tail")
+    __slots__ = ("_closed", "_idle", "address", "dialer", "request_head_tail", "target_prefix")
 
     def __init__(self, server: RunningServer) -> None:
-        url = urlsplit(server.base_url)
-        self._host = url.hostname or "127.0.0.1"
-        self._port = url.port or 80
+        self.address = ServerAddress.parse(server.base_url)
+        self.dialer: Dialer = dialer_for(server.handle, self.address)
         self._idle: list[UpstreamConnection] = []
         self._closed = False
         key = f"authorization: Bearer {server.api_key}\r\n" if server.api_key else ""
-        self.request_head_tail = f" HTTP/1.1\r\nhost: {url.netloc}\r\n{key}".encode("latin-1")
+        self.target_prefix = f" {self.address.path_prefix}".encode("ascii")
+        """What stands between the method and the target."""
+        self.request_head_tail = f" HTTP/1.1\r\nhost: {self.address.host_header}\r\n{key}".encode(
+            "latin-1"
+        )
         """What follows the target, the same in every request to this server."""
 
     def take(self) -> UpstreamConnection | None:
@@ -265,18 +266,9 @@ class UpstreamPool:
 
         Raises:
             OSError: the server does not accept one.
+            ServerUntrusted: it has a certificate that is not trusted.
         """
-        return await self.open(lambda: UpstreamConnection(self))
-
-    async def open(self, make: Callable[[], P]) -> P:
-        """Open a connection for a protocol of the caller's.
-
-        Raises:
-            OSError: the server does not accept one.
-        """
-        loop = asyncio.get_running_loop()
-        _, protocol = await loop.create_connection(make, self._host, self._port)
-        return protocol
+        return await self.dialer.open(lambda: UpstreamConnection(self))
 
     def put_back(self, connection: UpstreamConnection) -> None:
         """Keep a connection for the next request."""

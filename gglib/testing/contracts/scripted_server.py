@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TypeAlias
+from urllib.parse import quote
 
 __all__ = ["Answer", "Peer", "ScriptedServer", "http_answer", "serve_scripted"]
 
@@ -71,15 +72,21 @@ Answer: TypeAlias = bytes | Callable[[Peer], None]
 class ScriptedServer:
     """Gives the same answer to every request; keeps their heads in ``requests``."""
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: Answer, path: str | None = None) -> None:
         self.requests: list[str] = []
         self.peers: list[Peer] = []
         self._answer = answer
         self._open = 0
         self._lock = threading.Lock()
         self._ended = threading.Event()
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
-        self.base_url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        if path is None:
+            self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+            self.base_url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        else:
+            self._listener = socket.socket(socket.AF_UNIX)
+            self._listener.bind(path)
+            self._listener.listen(128)
+            self.base_url = f"http+unix://{quote(path)}"
 
     @property
     def open_connections(self) -> int:
@@ -144,9 +151,12 @@ def http_answer(body: object, *, status: int = 200, headers: str = "") -> bytes:
 
 
 @contextmanager
-def serve_scripted(answer: Answer) -> Iterator[ScriptedServer]:
-    """Serve on a free port of this machine for the block, in a thread of its own."""
-    server = ScriptedServer(answer)
+def serve_scripted(answer: Answer, path: str | None = None) -> Iterator[ScriptedServer]:
+    """Serve on a free port of this machine for the block, in a thread of its own.
+
+    ``path``: on a Unix socket there instead.
+    """
+    server = ScriptedServer(answer, path)
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

@@ -8,6 +8,7 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TypeAlias
 
 import anyio
@@ -156,6 +157,17 @@ class ServerClientContract(Contract):
         assert f"\r\nauthorization: bearer {_KEY}\r\n" in request.lower(), (
             "the key must be sent as a bearer token"
         )
+
+    async def test_server_behind_a_unix_socket_is_asked(self, client: ServerClient) -> None:
+        """At a path with a space in it; by a host that makes sense."""
+        with TemporaryDirectory(prefix="gglib ") as folder:
+            with serve_scripted(_WHOLE, f"{folder}/s.sock") as server:
+                assert await client.props(server.base_url, _KEY) == _TOLD
+            assert await client.props(server.base_url, _KEY) == _UNKNOWN
+
+        request = server.requests[0].lower()
+        assert request.startswith("get /props http/1"), "the question must be GET /props"
+        assert "\r\nhost: localhost\r\n" in request, "behind a socket the host is localhost"
 
     async def test_no_key_is_sent_where_there_is_none(self, client: ServerClient) -> None:
         """Not an empty one either."""

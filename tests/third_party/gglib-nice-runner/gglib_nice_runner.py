@@ -31,7 +31,7 @@ class NiceRunner(ProcessRunner):
         engine = self.context.engines.for_config(config)
         await engine.probe()
         port = choose_port(config.port, config.base_port, {h.port for h in self.running()})
-        handle = self.context.handle_for(config, port=port, node=os.uname().nodename)
+        handle = self.context.handle_for(config, port=port, node=os.uname()[1], engine=engine)
         variables = {**engine.environment(config), **config.environment}
         env = {**os.environ, **variables, "GGLIB_SERVER_ID": handle.server_id}
         cwd = engine.working_directory or self.context.data_dir
@@ -72,8 +72,8 @@ class NiceRunner(ProcessRunner):
 
     async def health(self, handle):
         engine = self.engine_of(handle)
-        path, statuses = engine.health_path, engine.health_statuses
-        health = await self.probe.probe(handle.base_url, path=path, statuses=statuses)
+        asked = {"path": engine.health_path, "statuses": engine.health_statuses}
+        health = await self.probe.probe(handle.base_url, ca_file=handle.ca_file, **asked)
         pids = {s.pid for s in psutil.net_connections("tcp") if s.laddr.port == handle.port}
         if health.healthy and not pids & {process.pid for process in self.family(handle)}:
             return ServerHealth.unhealthy("the port is not its own", port_held_by="a stranger")

@@ -117,13 +117,21 @@ def test_profile_needs_a_name() -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("port", 0), ("port", None), ("started_at", -1.0), ("server_id", ""), ("server_id", None)],
+    [
+        ("port", 0),
+        ("port", None),
+        ("started_at", -1.0),
+        ("server_id", ""),
+        ("server_id", None),
+        ("base_url", "here:1"),
+        ("ca_file", ""),
+    ],
 )
 def test_wrong_handle_is_refused_by_its_field(field: str, value: Any) -> None:
     """A handle without a port or an identity is none."""
     fields = {
         "model_id": 1, "model_name": "m", "pid": 1, "port": 1, "started_at": 1.0,
-        "server_id": "s", "runner": "r", "node": "n", "base_url": "u",
+        "server_id": "s", "runner": "r", "node": "n", "base_url": "http://here:1",
     }  # fmt: skip
     assert ProcessHandle(**fields).process_started_at is None
     with pytest.raises(InvalidValue) as caught:

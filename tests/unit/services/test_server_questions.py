@@ -33,7 +33,9 @@ class Asked(ServerClient):
         self.addresses: list[str] = []
         self._answer = answer
 
-    async def props(self, base_url: str, api_key: str | None) -> ServerProps:
+    async def props(
+        self, base_url: str, api_key: str | None, *, ca_file: str | None = None
+    ) -> ServerProps:
         self.addresses.append(base_url)
         return await self._answer(base_url, api_key)
 

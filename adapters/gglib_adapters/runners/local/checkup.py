@@ -54,7 +54,10 @@ class Checkup:
         if patient is None:
             patient = await self._admit(handle, engine)
         answer = await self._probe.probe(
-            handle.base_url, path=patient.path, statuses=patient.statuses
+            handle.base_url,
+            path=patient.path,
+            statuses=patient.statuses,
+            ca_file=handle.ca_file,
         )
         if not answer.healthy:
             return attrs.evolve(answer, last_check=patient.last_check)

@@ -58,6 +58,7 @@ def server_environment(
         "model_name": handle.model_name,
         "port": handle.port,
         "base_url": handle.base_url,
+        "ca_file": handle.ca_file,
         "data_dir": site.data_dir,
         "runner": site.runner,
         "started_at": handle.started_at,
@@ -94,6 +95,7 @@ def handle_carried_by(
             node=site.node,
             base_url=str(carried["base_url"]),
             process_started_at=process.started_at,
+            ca_file=carried.get("ca_file"),  # type: ignore[arg-type]
         )
     except (KeyError, TypeError, InvalidValue):
         # Anybody may write anything into an environment; what is not ours is left alone.

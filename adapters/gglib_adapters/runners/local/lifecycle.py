@@ -161,7 +161,9 @@ class Lifecycle:
         self._promised.add(port)
         try:
             command = launch.engine.command(config, port)
-            draft = self._context.handle_for(config, port=port, node=self._site.node)
+            draft = self._context.handle_for(
+                config, port=port, node=self._site.node, engine=launch.engine
+            )
             child = await anyio.to_thread.run_sync(
                 self._spawn_now, launch, command, draft, limiter=self._limiter
             )
