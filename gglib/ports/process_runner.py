@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anyio
 
@@ -12,6 +13,10 @@ from gglib.domain.config import ServerConfig
 from gglib.domain.handle import ProcessHandle
 from gglib.domain.health import ServerHealth
 from gglib.errors import NotRunning
+from gglib.ports.engine import Engine
+
+if TYPE_CHECKING:
+    from gglib.ports.context import EngineSet
 
 __all__ = ["ProcessRunner"]
 
@@ -82,6 +87,20 @@ class ProcessRunner(ABC):
         Those of a runner that says no are held against no budget.
         """
         return True
+
+    async def engine_there(self, engines: EngineSet, name: str | None) -> Engine | None:
+        """Return the engine ``name`` as it is where this runner's servers run.
+
+        Without a name, the one that is meant there by default. ``None`` = servers run with the
+        engines of this machine.
+
+        Raises:
+            EngineNotFound, EngineCannot: it is not there.
+            AdapterError: it is broken.
+            NodeUnreachable: there is nobody to ask.
+        """
+        del engines, name
+        return None
 
     async def has_file(self, path: Path) -> bool:
         """Return whether a server would find ``path`` where it runs.

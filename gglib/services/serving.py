@@ -148,14 +148,17 @@ class ServingService:
             StartFailed: it ended before it was ready; carries its last lines.
             StartTimeout: it was not ready in ``start_timeout_s``, and has been stopped.
         """
-        chosen = await choose_engine(self._engines, model, engine, self._default_engine)
+        runner_name = model.defaults.runner or self._default_runner
+        runner = self._runners[runner_name]
+        # The default is the first that is found on this machine: it says nothing of another.
+        chosen = await runner.engine_there(self._engines, engine or model.defaults.engine)
+        if chosen is None:
+            chosen = await choose_engine(self._engines, model, engine, self._default_engine)
         config = config_for(model, overrides, chosen.name)
         reduced = config.context_size is None and chosen.capabilities.context_size
         if context_size is not None and reduced:
             config = attrs.evolve(config, context_size=context_size)
             self._reports.context_reduced(model, context_size)
-        runner_name = model.defaults.runner or self._default_runner
-        runner = self._runners[runner_name]
         for path in model.paths:
             if not await runner.has_file(path):
                 raise ModelFileMissing(path)

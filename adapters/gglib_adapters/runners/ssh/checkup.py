@@ -40,10 +40,10 @@ class Checkup:
 
     def admit(self, handle: ProcessHandle, engine: Engine | None) -> None:
         """Remember how the server is asked."""
-        if handle not in self._patients:
-            self._patients[handle] = (
-                _Patient() if engine is None else _Patient(engine.health_path, engine.health_statuses)
-            )
+        patient = _Patient()
+        if engine is not None:
+            patient = _Patient(engine.health_path, engine.health_statuses)
+        self._patients.setdefault(handle, patient)
 
     async def health(self, handle: ProcessHandle) -> ServerHealth:
         """Return how the server is; unhealthy while its machine cannot be reached.

@@ -10,6 +10,7 @@
 #   ending/   there while it is being ended; ended: "gone", or who survived
 #   log, log.1
 
+exec 2> /dev/null
 trap '' HUP
 umask 077
 unset CDPATH ENV
@@ -30,13 +31,13 @@ gglib_hello() { # DATA_DIR SITE: says who the machine is, or what it lacks
     return
   }
   GGLIB_SETSID=$(command -v setsid)
-  if sleep 0.001 2>/dev/null; then GGLIB_NAP=0.02 GGLIB_NAPS_PER_S=50
+  if sleep 0.001; then GGLIB_NAP=0.02 GGLIB_NAPS_PER_S=50
   else GGLIB_NAP=1 GGLIB_NAPS_PER_S=1; fi
   echo "ready $(getconf CLK_TCK) $GGLIB_DATA"
 }
 
 gglib_stat() { # PID: sets state ppid group session threads ticks; fails where there is none
-  { read -r line < "/proc/$1/stat"; } 2>/dev/null || return 1
+  read -r line < "/proc/$1/stat" || return 1
   # The name, in parentheses, may itself hold spaces and parentheses.
   set -- ${line##*') '}
   state=$1 ppid=$2 group=$3 session=$4 threads=${18} ticks=${20}
@@ -52,7 +53,7 @@ gglib_lives() { # PID TICKS: whether that very process lives; a zombie does not
 }
 
 gglib_identify() { # FOLDER: sets boot pid born boot_time; fails where nothing was started
-  { read -r boot pid born boot_time < "$1/identity"; } 2>/dev/null
+  read -r boot pid born boot_time < "$1/identity"
 }
 
 gglib_alive() { # FOLDER: whether its server runs
@@ -63,7 +64,7 @@ gglib_say_state() { # FOLDER
   if gglib_alive "$1"; then echo "running $pid $born $boot_time"
   elif gglib_identify "$1"; then
     status=
-    { read -r status < "$1/status"; } 2>/dev/null
+    read -r status < "$1/status"
     echo "ended $pid $born $boot_time $status"
   else echo unknown; fi
 }
@@ -75,7 +76,7 @@ gglib_state() { # ID
 gglib_list() { # every server on record: a line of its state, a line of its handle
   for folder in "$GGLIB_SITE"/*/; do
     folder=${folder%/}
-    { read -r handle < "$folder/handle"; } 2>/dev/null || continue
+    read -r handle < "$folder/handle" || continue
     printf '%s ' "${folder##*/}"
     gglib_say_state "$folder"
     printf '%s\n' "$handle"
@@ -100,16 +101,15 @@ gglib_listeners() { # sets listeners to " PORT_IN_HEX:INODE " of all that answer
   done
 }
 
-gglib_promised() { # sets promised to " PORT " of every server of this gglib and others that runs
+gglib_promised() { # [FOLDER]: sets promised to " PORT " of every other server there that runs
   promised=' '
-  for folder in "$GGLIB_DATA"/servers/*/*/; do
-    folder=${folder%/}
-    { read -r port_there < "$folder/port"; } 2>/dev/null || continue
-    { read -r _ started_in < "$folder/nonce"; } 2>/dev/null
-    if gglib_alive "$folder" || { [ ! -e "$folder/identity" ] && [ "$started_in" = "$GGLIB_BOOT" ]; }
-    then
-      [ "$folder" = "$1" ] || promised="$promised$port_there "
-    fi
+  for there in "$GGLIB_DATA"/servers/*/*/; do
+    there=${there%/}
+    [ "$there" != "$1" ] || continue
+    read -r port_there < "$there/port" || continue
+    read -r _ started_in < "$there/nonce"
+    if gglib_alive "$there" || { [ ! -e "$there/identity" ] && [ "$started_in" = "$GGLIB_BOOT" ]; }
+    then promised="$promised$port_there "; fi
   done
 }
 
@@ -137,7 +137,7 @@ gglib_free_port() ( # BASE: the first from there on that nobody has
 )
 
 gglib_sockets_of() { # PID: its open files, one a line
-  ls -l "/proc/$1/fd" 2>/dev/null
+  ls -l "/proc/$1/fd"
 }
 
 gglib_holder() ( # ID PORT: "own", or who else answers on the port
@@ -162,7 +162,7 @@ gglib_holder() ( # ID PORT: "own", or who else answers on the port
     for other in /proc/[0-9]*; do
       case $(gglib_sockets_of "${other#/proc/}") in
         *"socket:[$inode]"*)
-          { read -r name < "$other/comm"; } 2>/dev/null
+          read -r name < "$other/comm"
           echo "other $name (pid ${other#/proc/})"
           exit ;;
       esac
@@ -210,8 +210,8 @@ gglib_signal() { # NAME: to all of $family; the whole group at once, so that no 
   for each in $family; do
     gglib_lives "${each%:*}" "${each#*:}" || continue
     if [ "$group" = "$its_session" ]; then grouped=yes; else kill -s "$1" "${each%:*}"; fi
-  done 2>/dev/null
-  [ -z "$grouped" ] || kill -s "$1" -- "-$leader" 2>/dev/null
+  done
+  [ -z "$grouped" ] || kill -s "$1" -- "-$leader"
 }
 
 gglib_until_gone() { # NAPS: fails when one of $family lives after so many
@@ -255,14 +255,14 @@ gglib_end() { # ID GRACE_NAPS: ends the identified server in the background of t
 }
 
 gglib_discard() ( # ID NONCE: ends what became of a start that nobody heard the end of
-  { read -r known _ < "$GGLIB_SITE/$1/nonce"; } 2>/dev/null
+  read -r known _ < "$GGLIB_SITE/$1/nonce"
   [ "$known" = "$2" ] && gglib_alive "$GGLIB_SITE/$1" || { echo not-running; exit; }
   gglib_stop "$1" "$pid" 0
 )
 
 gglib_is_ending() { # FOLDER: whether somebody is at it; who was cut off by a crash is not
   [ -d "$1/ending" ] || return 1
-  { read -r ender ender_born < "$1/ending/by"; } 2>/dev/null || return 0
+  read -r ender ender_born < "$1/ending/by" || return 0
   gglib_lives "$ender" "$ender_born"
 }
 
@@ -275,7 +275,7 @@ gglib_stop() ( # ID PID GRACE_MS: has it ended, whatever becomes of this connect
     if [ -d "$folder/ending" ]; then echo ending; else echo not-running; fi
     exit
   }
-  if mkdir "$folder/ending" 2>/dev/null; then
+  if mkdir "$folder/ending"; then
     rm -f "$folder/ended"
     (
       read -r ender _ < /proc/self/stat # the shell itself reads this: it forks for no built-in
@@ -304,9 +304,9 @@ gglib_watch_lease() { # ID TTL_S: ends the server when nobody has renewed the le
   [ "$step" -gt 0 ] || step=1
   while gglib_alive "$GGLIB_SITE/$1"; do
     now=
-    { read -r now < "$GGLIB_SITE/lease"; } 2>/dev/null
+    read -r now < "$GGLIB_SITE/lease"
     if [ "$now" = "$last" ]; then idle=$((idle + step)); else idle=0 last=$now; fi
-    if [ "$idle" -ge "$2" ] && mkdir "$GGLIB_SITE/$1/ending" 2>/dev/null; then
+    if [ "$idle" -ge "$2" ] && mkdir "$GGLIB_SITE/$1/ending"; then
       gglib_end "$1" $((10 * GGLIB_NAPS_PER_S))
       return
     fi
@@ -334,7 +334,7 @@ gglib_run() { # ID TTL_S VARIABLES NAME=VALUE... ARGV...: the server's parent, f
   echo "started $pid $born $GGLIB_BOOT_TIME"
   exec > /dev/null
   if [ "$ttl" -gt 0 ]; then gglib_watch_lease "$id" "$ttl" & fi
-  wait "$child" 2>/dev/null
+  wait "$child"
   echo $? > "$folder/status.new"
   mv "$folder/status.new" "$folder/status"
   # Whatever it started has lost its purpose, and may hold its memory and port.
@@ -352,7 +352,7 @@ gglib_start() ( # ID NONCE PORT HANDLE DIRECTORY TTL_S VARIABLES NAME=VALUE... A
       sleep "$GGLIB_NAP"
     done
     known=
-    { read -r known _ < "$folder/nonce"; } 2>/dev/null
+    read -r known _ < "$folder/nonce"
     if [ "$known" = "$nonce" ]; then # this very start was asked for before the line was cut
       naps=$((5 * GGLIB_NAPS_PER_S))
       until [ -e "$folder/identity" ] || [ "$naps" -le 0 ]; do
@@ -384,7 +384,10 @@ gglib_start() ( # ID NONCE PORT HANDLE DIRECTORY TTL_S VARIABLES NAME=VALUE... A
     */*) [ -f "$word" ] && [ -x "$word" ] ;;
     *) command -v -- "$word" > /dev/null ;;
   esac || { rm -rf "$folder"; echo "no-program $word"; exit; }
-  gglib_run "$id" "$ttl" "$variables" "$@" < /dev/null 2> /dev/null &
+  (
+    exec < /dev/null
+    gglib_run "$id" "$ttl" "$variables" "$@"
+  ) &
 )
 
 gglib_begin() { # as gglib_start: the answer is whole when the server's process exists
@@ -408,7 +411,7 @@ gglib_read() { # ID FILE FROM: the state, the size, and what FILE holds from the
   [ "$from" -ge 0 ] || from=0
   [ "$from" -le "$size" ] || from=0
   echo "$size $from"
-  tail -c "+$((from + 1))" "$file" | dd bs=65536 count=16 2>/dev/null
+  tail -c "+$((from + 1))" "$file" | dd bs=65536 count=16
 }
 
 gglib_rotate() ( # MAX_BYTES: servers go on writing: they append
@@ -434,5 +437,5 @@ gglib_find_program() { # NAME OR PATH: where it is, with what tells whether it h
 }
 
 gglib_ask_program() { # PATH FLAG: what it says, on either stream
-  "$1" "$2" 2>&1 | dd bs=65536 count=16 2>/dev/null
+  "$1" "$2" < /dev/null 2>&1 | dd bs=65536 count=16
 }

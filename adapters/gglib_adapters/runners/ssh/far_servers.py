@@ -62,9 +62,7 @@ class FarServers:
 
     __slots__ = ("_link", "_node", "_orphan_ttl_s", "_runner")
 
-    def __init__(
-        self, link: Link, *, node: str, runner: str, orphan_ttl_s: int | None
-    ) -> None:
+    def __init__(self, link: Link, *, node: str, runner: str, orphan_ttl_s: int | None) -> None:
         self._link = link
         self._node = node
         self._runner = runner
@@ -120,7 +118,7 @@ class FarServers:
 
     async def all(self) -> list[FarServer]:
         """Return every server on record of this data directory and runner."""
-        lines = (await self._link.ask("gglib_list")).splitlines()
+        lines = (await self._link.ask("gglib_list")).split("\n")
         found = []
         for head, carried in zip(lines[::2], lines[1::2], strict=False):
             server_id, *words = head.split()
@@ -128,6 +126,16 @@ class FarServers:
             if server is not None:
                 found.append(server)
         return found
+
+    async def ended_of(self, model_name: str) -> list[ProcessHandle]:
+        """Return the servers of a model that have ended and are on record, newest first."""
+        ended = [
+            server.handle
+            for server in await self.all()
+            if not server.running and server.handle.model_name == model_name
+        ]
+        # ULIDs sort by time.
+        return sorted(ended, key=lambda handle: handle.server_id, reverse=True)
 
     async def free_port(self, base: int) -> int | None:
         """Return the first port from ``base`` on that nobody there has."""

@@ -91,7 +91,7 @@ class FarShell:
         """
         words = [function, *map(quoted, arguments)]
         # Its output ends with a line that nobody can foresee.
-        line = f"{' '.join(words)} </dev/null 2>/dev/null; printf '\\036%s\\036\\n' {self._mark}\n"
+        line = f"{' '.join(words)}; printf '\\036%s\\036\\n' {self._mark}\n"
         question = _Question()
         await self._send(line.encode(errors="surrogateescape"), question)
         with anyio.move_on_after(timeout_s):

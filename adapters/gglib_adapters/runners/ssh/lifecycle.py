@@ -125,9 +125,15 @@ class Lifecycle:
         with anyio.CancelScope(shield=True):
             try:
                 start.handle = await self._started(config, engine, environment)
+                await self._link.lead(start.handle.server_id, start.handle.port)
             except Exception as error:
                 start.error = error
             start.settled.set()
+        if start.handle is not None:
+            with suppress(NodeUnreachable):
+                old = await self._servers.ended_of(config.model_name)
+                stale = [handle.server_id for handle in old[self._settings.log_keep :]]
+                await self._servers.forget(stale)
 
     async def _started(
         self, config: ServerConfig, engine: Engine, environment: dict[str, str]
@@ -201,4 +207,3 @@ class Lifecycle:
         await self._link.forwards.remove(handle.server_id)
         if not state.running:
             raise NotRunning(handle.model_name)
-

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from copy import copy
 from pathlib import Path
+from typing import Any
 
 import anyio
 import anyio.abc
@@ -69,7 +70,7 @@ class Link:
         folder: Path,
         site: str,
         clock: Clock,
-        on_return: Callable[[], Awaitable[None]],
+        on_return: Callable[[], Coroutine[Any, Any, None]],
     ) -> None:
         self._settings = settings
         self._clock = clock
@@ -160,16 +161,15 @@ class Link:
                 self._unsettle()
 
     async def _connected(self) -> FarShell:
-        while self._shell is None:
+        while True:
+            if (shell := self._shell) is not None:
+                return shell
             settled = self._settled
             self._demand.set()
             await settled.wait()
-            if self._shell is None and self._error is not None:
+            # Neither, when it was lost before this was told that it had been made.
+            if not self.is_up and self._error is not None:
                 raise copy(self._error)
-            if self._shell is None:
-                # It was lost before this was told that it had been made.
-                await anyio.lowlevel.checkpoint()
-        return self._shell
 
     def _unsettle(self) -> None:
         """Let those who ask from here on wait for the next attempt."""
@@ -247,8 +247,9 @@ class Link:
             ticks, _, data_dir = rest.partition(" ")
             return FarMachine(int(ticks), data_dir)
         if word == "data":
-            fix = f"choose another data_dir in the runner's section; {host} has to let us write it"
-            raise NodeUnreachable(host, Step.SHELL, f"its data directory cannot be made: {rest}", fix)
+            reason = f"its data directory cannot be made: {rest}"
+            fix = "choose another data_dir in the runner's section"
+            raise NodeUnreachable(host, Step.SHELL, reason, fix)
         reason = f"it lacks {rest}" if word == "lacks" else f"its sh said {said[:200]!r}"
         raise NodeUnreachable(host, Step.SHELL, reason, "gglib needs Linux with a POSIX sh there")
 
