@@ -12,7 +12,7 @@ import anyio
 from gglib.domain.config import ServerConfig
 from gglib.domain.handle import ProcessHandle
 from gglib.domain.health import ServerHealth
-from gglib.errors import NotRunning
+from gglib.errors import NodeUnreachable, NotRunning
 from gglib.ports.engine import Engine
 
 if TYPE_CHECKING:
@@ -118,6 +118,14 @@ class ProcessRunner(ABC):
         """
         del handle
         return False
+
+    async def way_to(self, handle: ProcessHandle) -> NodeUnreachable | None:
+        """Return why there is no way to the server now; ``None`` = there is one.
+
+        One that was cut a moment ago is waited for: seconds. Nothing is raised.
+        """
+        del handle
+        return None
 
     async def adopt(self, handle: ProcessHandle) -> None:
         """Take over a running server that an earlier process started.

@@ -15,7 +15,7 @@ from gglib.domain.model import Model
 from gglib.domain.ownership import Owner, OwnerKind, ServerRecord
 from gglib.domain.server_props import ServerProps
 from gglib.domain.state import ServerState
-from gglib.errors import ModelFileMissing, NotRunning
+from gglib.errors import ModelFileMissing, NodeUnreachable, NotRunning
 from gglib.ports.clock import Clock
 from gglib.ports.context import EngineSet, RunnerSet
 from gglib.ports.event_sink import EventSink
@@ -266,6 +266,10 @@ class ServingService:
             NotRunning: its process does not exist.
         """
         return await self._runners[server.record.runner].health(server.handle)
+
+    async def way_to(self, server: RunningServer) -> NodeUnreachable | None:
+        """Return why there is no way to the server now, if so; see ``ProcessRunner.way_to``."""
+        return await self._runners[server.record.runner].way_to(server.handle)
 
     def answers_while_busy(self, server: RunningServer) -> bool:
         """Whether a server of its engine that does not answer hangs, whatever it works on."""

@@ -116,7 +116,8 @@ def far_machine(folder: Path) -> Iterator[FarMachine]:
         f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host_key\n"
         f"AuthorizedKeysFile {folder}/authorized_keys\nStrictModes no\nUsePAM no\n"
         # A home of its own: nobody's login scripts, and no files of theirs.
-        f"SetEnv HOME={folder}/home\nPidFile none\nPermitRootLogin prohibit-password\nMaxStartups 100\nMaxSessions 100\nUseDNS no\n"
+        f"SetEnv HOME={folder}/home\nPidFile none\nPermitRootLogin prohibit-password\n"
+        "MaxStartups 100\nMaxSessions 100\nUseDNS no\n"
     )
     (folder / "home").mkdir()
     host_key = (folder / "host_key.pub").read_text().split()

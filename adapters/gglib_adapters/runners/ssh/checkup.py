@@ -66,7 +66,7 @@ class Checkup:
                 await self._require(handle)
         except NodeUnreachable as error:
             last_check = patient.last_check if patient is not None else None
-            return ServerHealth.unhealthy(str(error), last_check=last_check)
+            return ServerHealth.unhealthy(str(error), last_check=last_check, is_out_of_reach=True)
         if not answer.healthy:
             return attrs.evolve(answer, last_check=patient.last_check)
         patient.last_check = answer.last_check

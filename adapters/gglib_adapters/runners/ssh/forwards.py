@@ -55,6 +55,12 @@ class Forwards:
             for server_id in list(self._wanted):
                 tasks.start_soon(self._forward, server_id)
 
+    def leave(self) -> None:
+        """Remove the folder, unless another process of the data directory uses it."""
+        self.close()
+        with suppress(OSError):
+            self._folder.rmdir()
+
     def close(self) -> None:
         """Take away the sockets that led through a connection that is gone."""
         self._ssh = None

@@ -50,7 +50,16 @@ class _Ending:
 class Lifecycle:
     """The beginnings and ends of one runner's servers."""
 
-    __slots__ = ("_context", "_doubtful", "_endings", "_link", "_servers", "_settings", "_tasks")
+    __slots__ = (
+        "_context",
+        "_doubtful",
+        "_endings",
+        "_link",
+        "_servers",
+        "_settings",
+        "_tasks",
+        "_unended",
+    )
 
     def __init__(
         self,
@@ -67,6 +76,7 @@ class Lifecycle:
         self._servers = servers
         self._endings: dict[ProcessHandle, _Ending] = {}
         self._doubtful: dict[str, str] = {}
+        self._unended: set[ProcessHandle] = set()
 
     async def start(self, config: ServerConfig, engine: Engine) -> ProcessHandle:
         """Start a server; if cancelled, return when nothing is left of it."""
@@ -99,12 +109,22 @@ class Lifecycle:
         if ending.error is not None:
             raise ending.error
 
+    @property
+    def has_doubts(self) -> bool:
+        """Whether something there is still to be ended."""
+        return bool(self._doubtful or self._unended)
+
     async def settle_doubts(self) -> None:
-        """End what became of starts that were given up while the machine was out of reach."""
+        """End what was started, or not stopped, while the machine was out of reach."""
         for server_id, nonce in list(self._doubtful.items()):
             with suppress(NodeUnreachable):
                 await self._servers.discard(server_id, nonce)
                 self._doubtful.pop(server_id, None)
+        for handle in list(self._unended):
+            with suppress(NodeUnreachable):
+                with suppress(NotRunning, StopFailed):
+                    await self.stop(handle)
+                self._unended.discard(handle)
 
     def _environment(self, config: ServerConfig, engine: Engine) -> dict[str, str]:
         identity = config.server_id or new_server_id()
@@ -182,6 +202,10 @@ class Lifecycle:
         with anyio.CancelScope(shield=True):
             try:
                 await self._terminate(handle)
+            except NodeUnreachable as error:
+                # It will be ended when its machine returns, as it was wished.
+                self._unended.add(handle)
+                ending.error = error
             except Exception as error:
                 ending.error = error
             finally:

@@ -54,6 +54,7 @@ class Link:
         "_control",
         "_demand",
         "_error",
+        "_has_work",
         "_machine",
         "_on_return",
         "_settings",
@@ -71,11 +72,13 @@ class Link:
         site: str,
         clock: Clock,
         on_return: Callable[[], Coroutine[Any, Any, None]],
+        has_work: Callable[[], bool],
     ) -> None:
         self._settings = settings
         self._clock = clock
         self._site = site
         self._on_return = on_return
+        self._has_work = has_work
         self._control = folder / f"c{os.getpid()}-{os.urandom(3).hex()}"
         self._shell: FarShell | None = None
         self._machine: FarMachine | None = None
@@ -135,6 +138,11 @@ class Link:
             "is it short of memory, or its disk hanging?",
         )
 
+    def leave(self) -> None:
+        """Leave nothing here of a connection that has ended for good."""
+        self._control.unlink(missing_ok=True)
+        self.forwards.leave()
+
     async def lead(self, server_id: str, port: int) -> None:
         """Let the server's socket lead to its port, from now on, as often as the line is cut."""
         await self.forwards.add(server_id, port)
@@ -143,7 +151,7 @@ class Link:
         """Connect when somebody asks, and again when the line is cut, until cancelled."""
         pause_s = _FIRST_PAUSE_S
         while True:
-            if not self.forwards.wanted:
+            if not self._is_wanted:
                 await self._demand.wait()
             began = self._clock.monotonic()
             self._error = await self._hold()
@@ -153,12 +161,16 @@ class Link:
             if self._error is not None:
                 # Who asks during the pause is told at once.
                 self._settled.set()
-            if self.forwards.wanted:
+            if self._is_wanted:
                 await self._clock.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
             if self._error is not None:
                 self._demand = anyio.Event()
                 self._unsettle()
+
+    @property
+    def _is_wanted(self) -> bool:
+        return self.forwards.wanted or self._has_work()
 
     async def _connected(self) -> FarShell:
         while True:
@@ -188,6 +200,7 @@ class Link:
             finally:
                 self._unsettle()
                 self.forwards.close()
+                self._control.unlink(missing_ok=True)
                 parts.cancel_scope.cancel()
         return failure
 

@@ -24,6 +24,7 @@ from gglib_adapters.runners.ssh.engines import FarEngines
 from gglib_adapters.runners.ssh.far_servers import FarServers
 from gglib_adapters.runners.ssh.lifecycle import Lifecycle
 from gglib_adapters.runners.ssh.link import Link
+from gglib_adapters.runners.ssh.openssh import Step
 from gglib_adapters.runners.ssh.output import OutputReader
 from gglib_adapters.runners.ssh.places import site_name, socket_folder
 from gglib_adapters.runners.ssh.settings import SshRunnerSettings
@@ -31,6 +32,8 @@ from gglib_adapters.runners.ssh.settings import SshRunnerSettings
 __all__ = ["SshProcessRunner", "open_ssh_runner"]
 
 _KEEPING_INTERVAL_S = 20.0
+#: How long a request waits for a machine whose connection was cut under it.
+_RETURN_S = 5.0
 _FOLLOW_INTERVAL_S = 0.1
 #: How often an end is looked for: soon after the start, and later.
 _WATCHED_CLOSELY_S = 10.0
@@ -59,7 +62,12 @@ class SshProcessRunner(ProcessRunner):
         self._context = context
         self._settings = settings
         self._link = Link(
-            settings, folder=folder, site=site, clock=context.clock, on_return=self._returned
+            settings,
+            folder=folder,
+            site=site,
+            clock=context.clock,
+            on_return=self._returned,
+            has_work=lambda: self._life.has_doubts,
         )
         self._servers = FarServers(
             self._link, node=node, runner=context.name, orphan_ttl_s=settings.orphan_ttl_s
@@ -116,6 +124,19 @@ class SshProcessRunner(ProcessRunner):
         """
         running = [server.handle for server in await self._servers.all() if server.running]
         return sorted(running, key=lambda handle: (handle.started_at, handle.server_id))
+
+    async def way_to(self, handle: ProcessHandle) -> NodeUnreachable | None:
+        """Return why the machine cannot be reached; one that has just been lost is waited for."""
+        try:
+            with anyio.move_on_after(_RETURN_S):
+                await self._link.machine()
+                await self._link.lead(handle.server_id, handle.port)
+                return None
+        except NodeUnreachable as error:
+            return error
+        return NodeUnreachable(
+            self._settings.host, Step.CONNECT, "the connection was cut", "it is being made again"
+        )
 
     async def adopt(self, handle: ProcessHandle) -> None:
         """Take over a server that runs there: from here on the way to it is kept open."""
@@ -195,6 +216,7 @@ class SshProcessRunner(ProcessRunner):
     async def aclose(self) -> None:
         """Close what is open; servers run on."""
         await self._checkup.aclose()
+        self._link.leave()
 
     async def _returned(self) -> None:
         with suppress(NodeUnreachable):
