@@ -14,6 +14,7 @@ import anyio
 import attrs
 
 from gglib import __version__
+from gglib.cli.finding import BROKEN, OK, WARNING, Finding
 from gglib.cli.gateway_client import GatewayClient, find_gateway
 from gglib.cli.options import COMMON, Common, settings_for
 from gglib.cli.output import print_json, say
@@ -27,26 +28,25 @@ if TYPE_CHECKING:
 
 __all__ = ["doctor"]
 
-OK, WARNING, BROKEN = "ok", "warning", "broken"
 _MARKS = {OK: "ok ", WARNING: "?  ", BROKEN: "!! "}
 
 
-@attrs.frozen
-class Finding:
-    """One thing that was looked at. ``fix`` says what to do, when there is something."""
-
-    subject: str
-    state: str
-    detail: str
-    fix: str | None = None
-
-
-def doctor(*, common: Common = COMMON) -> int:
+def doctor(*, runner: str | None = None, common: Common = COMMON) -> int:
     """Look at the installation, the data directory, plug-ins, engines, the port and the gateway.
 
     Exits with 1 when something is broken.
+
+    Parameters
+    ----------
+    runner
+        Go the way to where this runner's servers run instead, step by step.
     """
-    findings = anyio.run(_examine, common)
+    if runner is None:
+        findings = anyio.run(_examine, common)
+    else:
+        from gglib.cli.runner_doctor import examine_runner
+
+        findings = anyio.run(examine_runner, common, runner)
     if common.json:
         print_json([attrs.asdict(finding) for finding in findings])
     else:
@@ -122,7 +122,14 @@ def _data_directory(settings: Settings) -> Finding:
 
 async def _catalog(parts: Composition) -> list[Finding]:
     models = await (await parts.models()).list()
-    missing = [model for model in models if not await anyio.Path(model.path).exists()]
+    runners = await parts.runners()
+    missing = []
+    for model in models:
+        runner = runners.get(model.defaults.runner or parts.default_runner)
+        # The files of servers elsewhere are there: `doctor --runner` looks for them.
+        is_here = runner is None or runner.takes_memory_here
+        if is_here and not await anyio.Path(model.path).exists():
+            missing.append(model)
     findings = [Finding("models", OK, f"{len(models)} known")]
     findings += [
         Finding(

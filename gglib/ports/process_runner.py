@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ import anyio
 from gglib.domain.config import ServerConfig
 from gglib.domain.handle import ProcessHandle
 from gglib.domain.health import ServerHealth
+from gglib.domain.way_step import WayStep
 from gglib.errors import NodeUnreachable, NotRunning
 from gglib.ports.engine import Engine
 
@@ -118,6 +119,15 @@ class ProcessRunner(ABC):
         """
         del handle
         return False
+
+    async def examine(self, model_files: Sequence[Path]) -> list[WayStep]:
+        """Go the way to where servers run, step by step, and say how far it leads.
+
+        The steps after one that does not work are left out. ``model_files``: what has to be
+        there. Runners of this machine have no way to go and return nothing. Nothing is raised.
+        """
+        del model_files
+        return []
 
     async def way_to(self, handle: ProcessHandle) -> NodeUnreachable | None:
         """Return why there is no way to the server now; ``None`` = there is one.

@@ -11,7 +11,7 @@ import pytest
 from support.far_machine import far_machine
 
 from gglib.domain.config import ServerConfig
-from gglib.errors import StartFailed
+from gglib.errors import ConfigurationError, StartFailed
 from gglib.testing.contexts import make_context
 from gglib.testing.stub_engine import StubEngine
 from gglib_adapters.runners.ssh import open_ssh_runner
@@ -36,11 +36,13 @@ _PIECES = (
         "ß",
         "日本",
     ),
-    *("\u2028", "🙂", "a", "b c", "end'", "'start", "\\\\", "\\\n"),
+    *("ß", "日本", "\u2028", "🙂", "a", "b c", "end'", "'start", "\\\\", "\\\n"),
 )
-_DUMP = (
-    "import json, os, sys; json.dump([sys.argv[2:], os.environ['SAID']], open(sys.argv[1], 'w'))"
-)
+_DUMP = """
+import json, os, sys
+with open(sys.argv[1], "w") as file:
+    json.dump([sys.argv[2:], os.environ["SAID"]], file)
+"""
 
 
 class Dumper(StubEngine):
@@ -106,7 +108,7 @@ async def test_what_no_argument_can_hold_is_refused_before_anything_starts(tmp_p
             with pytest.raises(StartFailed, match="NUL"):
                 await runner.start(config)
             engine = Dumper(tmp_path / "never", [])
-            for name in ("A B", "1A", "A;exit", ""):
+            for name in ("A B", "1A", "A;exit"):
                 evil = ServerConfig(
                     model_id=1,
                     model_name="a",
@@ -125,8 +127,6 @@ async def test_host_that_would_be_an_option_or_a_command_is_refused(
     tmp_path: Path, host: str
 ) -> None:
     """Before ssh sees it."""
-    from gglib.errors import ConfigurationError
-
     context = make_context(tmp_path, name="box", settings={"host": host})
     with pytest.raises(ConfigurationError, match="host"):
         async with open_ssh_runner(context):

@@ -421,6 +421,14 @@ gglib_rotate() ( # MAX_BYTES: servers go on writing: they append
   done
 )
 
+gglib_listening_port() ( # some port that somebody listens on
+  gglib_listeners
+  for each in $listeners; do
+    echo "$((0x${each%:*}))"
+    exit
+  done
+)
+
 gglib_exists() { # PATH
   if [ -e "$1" ]; then echo yes; else echo no; fi
 }

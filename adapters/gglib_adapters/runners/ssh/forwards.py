@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 from contextlib import suppress
@@ -75,6 +76,16 @@ class Forwards:
                 if server_id not in self._held:
                     await self._forward(server_id)
 
+    async def leads_to(self, port: int) -> bool:
+        """Return whether a socket can be made here that leads to a listening ``port`` there."""
+        name = f"trial-{os.urandom(4).hex()}"
+        await self.add(name, port)
+        try:
+            path = self.path_of(name)
+            return name in self._held and await anyio.to_thread.run_sync(_stays_open, path)
+        finally:
+            await self.remove(name)
+
     async def remove(self, server_id: str) -> None:
         """Close the way to a server that is gone."""
         port = self._wanted.pop(server_id, None)
@@ -106,6 +117,19 @@ def _answers(path: Path) -> bool:
         except OSError:
             return False
         return True
+
+
+def _stays_open(path: Path) -> bool:
+    """Return whether a connection is taken and not hung up on at once."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as trial:
+        trial.settimeout(1)
+        try:
+            trial.connect(str(path))
+            return trial.recv(1) != b""
+        except TimeoutError:
+            return True
+        except OSError:
+            return False
 
 
 async def _run(command: list[str]) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from gglib.domain.config import ServerConfig
 from gglib.domain.handle import ProcessHandle
 from gglib.domain.health import ServerHealth
 from gglib.domain.ids import check_server_id
+from gglib.domain.way_step import WayStep
 from gglib.errors import InvalidValue, NodeUnreachable, NotRunning
 from gglib.ports.context import AdapterContext, EngineSet
 from gglib.ports.engine import Engine
@@ -21,6 +22,7 @@ from gglib.ports.process_runner import ProcessRunner
 from gglib_adapters.runners.section import read_section
 from gglib_adapters.runners.ssh.checkup import Checkup
 from gglib_adapters.runners.ssh.engines import FarEngines
+from gglib_adapters.runners.ssh.examination import examine
 from gglib_adapters.runners.ssh.far_servers import FarServers
 from gglib_adapters.runners.ssh.lifecycle import Lifecycle
 from gglib_adapters.runners.ssh.link import Link
@@ -124,6 +126,17 @@ class SshProcessRunner(ProcessRunner):
         """
         running = [server.handle for server in await self._servers.all() if server.running]
         return sorted(running, key=lambda handle: (handle.started_at, handle.server_id))
+
+    async def examine(self, model_files: Sequence[Path]) -> list[WayStep]:
+        """Say how far the way leads: to a name, a connection, a shell, an engine, a port."""
+        return await examine(
+            self._settings,
+            self._link,
+            self._servers,
+            self._engines,
+            self._context.engines,
+            model_files,
+        )
 
     async def way_to(self, handle: ProcessHandle) -> NodeUnreachable | None:
         """Return why the machine cannot be reached; one that has just been lost is waited for."""
