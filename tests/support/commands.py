@@ -21,7 +21,7 @@ import pytest
 from gglib.cli.main import run
 from gglib.testing import stub_engine
 
-__all__ = ["Home", "Served", "stub_config", "stub_section"]
+__all__ = ["Home", "Served", "gglib", "stub_config", "stub_section"]
 
 STUB = Path(stub_engine.__file__).with_name("stub_server.py")
 

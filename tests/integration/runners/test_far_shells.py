@@ -1,0 +1,110 @@
+"""What runs on the far machine works in every sh, with setsid and without."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gglib_adapters.runners import ssh
+
+SCRIPT = Path(ssh.__file__).with_name("far.sh")
+SHELLS = {"dash": ["dash"], "bash": ["bash", "--posix"], "busybox": ["busybox", "sh"]}
+#: What the script calls, but for setsid.
+TOOLS = [
+    "cat",
+    "dd",
+    "env",
+    "getconf",
+    "grep",
+    "ls",
+    "mkdir",
+    "mv",
+    "printf",
+    "rm",
+    "sed",
+    "sh",
+    "sleep",
+    "tail",
+    "touch",
+    "tr",
+    "wc",
+]
+
+ID = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
+#: A server that has a deaf child in its session, and one in another.
+SERVER = (
+    "import os, signal, time, sys\n"
+    "if os.fork() == 0:\n"
+    "    signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+    "    if os.fork() == 0: os.setsid()\n"
+    "print('up', flush=True)\n"
+    "time.sleep(60)\n"
+)
+
+
+@pytest.mark.parametrize("has_setsid", [True, False], ids=["setsid", "no setsid"])
+@pytest.mark.parametrize("shell", list(SHELLS))
+def test_server_is_started_once_listed_and_ended_with_all_that_it_started(
+    shell: str, has_setsid: bool, tmp_path: Path
+) -> None:
+    """In its own group; asked twice with one nonce, it is one server; nothing of it is left."""
+    if shutil.which(SHELLS[shell][0]) is None:
+        pytest.skip(f"{shell} is not installed")
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name in [*TOOLS, "setsid"] if has_setsid else TOOLS:
+        found = shutil.which(name)
+        assert found is not None, name
+        (tools / name).symlink_to(found)
+    start = shlex.join(
+        ["gglib_begin", ID, "nonce", "23987", '{"a": "b c"}', "/", "0", "1"]
+        + [f"GGLIB_SERVER_ID={ID}", sys.executable, "-I", "-S", "-c", SERVER]
+    )
+    session = f"""
+        gglib_hello {tmp_path / "far"} site
+        {start}
+        {start}
+        gglib_free_port 23987
+        until [ -s "$GGLIB_SITE/{ID}/log" ]; do sleep 0.01; done
+        gglib_list
+        gglib_identify "$GGLIB_SITE/{ID}"
+        gglib_stat "$pid" && [ "$group" = "$pid" ] && echo "leads its group"
+        gglib_family {ID} "$pid" "$born"
+        echo family $family
+        gglib_stop {ID} 1 200
+        gglib_stop {ID} "$pid" 200
+        while [ "$(gglib_ended {ID})" = going ]; do sleep 0.01; done
+        gglib_ended {ID}
+        gglib_read {ID} log 0
+        gglib_forget {ID}
+        gglib_state {ID}
+    """
+    done = subprocess.run(
+        SHELLS[shell],
+        input=SCRIPT.read_text() + session,
+        env={"PATH": str(tools), "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    said = done.stdout.splitlines()
+    ticks = os.sysconf("SC_CLK_TCK")
+    assert said[0] == f"ready {ticks} {tmp_path / 'far'}"
+    assert said[1].startswith("started ")
+    assert said[2] == said[1]
+    assert said[3] == "23988"
+    assert said[4] == f"{ID} running {said[1].removeprefix('started ')}"
+    assert said[5] == '{"a": "b c"}'
+    assert said[6] == "leads its group"
+    assert len(said[7].split()) == 4, "the server and its two children"
+    assert said[8:11] == ["not-running", "ending", "gone"]
+    assert said[11].startswith("ended ")
+    assert said[11].endswith(" 143"), "it was asked first"
+    assert said[12:] == ["3 0", "up", "unknown"]
