@@ -59,7 +59,7 @@ def test_server_is_started_once_listed_and_ended_with_all_that_it_started(
         {start}
         gglib_free_port 23987
         gglib_identify "$GGLIB_SITE/{ID}"
-        until [ "$(gglib_family {ID} "$pid" "$born"; echo $family | wc -w)" = 3 ]; do sleep 0.01; done
+        until gglib_family {ID} "$pid" "$born" && set -- $family && [ $# = 3 ]; do :; done
         gglib_list
         gglib_identify "$GGLIB_SITE/{ID}"
         gglib_stat "$pid" && [ "$group" = "$pid" ] && echo yes || echo no
