@@ -139,6 +139,19 @@ def test_commands_work_alike_for_a_server_elsewhere(home: Home) -> None:
         assert json.loads(home.run("ps", "--json").stdout) == []
 
 
+def test_next_gateway_takes_over_what_a_killed_one_left_there(home: Home) -> None:
+    """It is the same process, and answers without a start; the killed one's ssh ended with it."""
+    with home.serve() as served:
+        assert served.chat("far").status_code == 200
+        (before,) = home.json("ps")
+        served.process.kill()
+    with home.serve() as served:
+        assert served.chat("far").status_code == 200
+        (after,) = home.json("ps")
+        assert after["pid"] == before["pid"]
+        assert home.run("stop", "far").returncode == 0
+
+
 def test_servers_elsewhere_are_started_and_stopped_without_a_gateway(home: Home) -> None:
     """The registry leads to them, from one command to the next."""
     assert home.run("start", "far").returncode == 0

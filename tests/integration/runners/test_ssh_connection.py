@@ -219,6 +219,21 @@ async def test_stop_goes_on_while_the_line_is_cut(machine: FarMachine, open_ther
         assert carriers_of(there.folder) == []
 
 
+async def test_stop_that_is_cut_off_is_no_stop_of_a_server_that_ended_by_itself(
+    machine: FarMachine, open_there: Opener
+) -> None:
+    """It is asked for again, and is known as the one that ended it."""
+    async with open_there() as there:
+        for delay_s in (0.005, 0.01, 0.02, 0.05):
+            handle = await there.start()
+            await there.until_healthy(handle)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(there.runner.stop, handle)
+                await anyio.sleep(delay_s)
+                machine.cut()
+            assert not await there.runner.is_running(handle)
+
+
 async def test_machine_out_of_reach_is_said_and_never_taken_for_a_dead_server(
     machine: FarMachine, open_there: Opener
 ) -> None:

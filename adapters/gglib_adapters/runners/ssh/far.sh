@@ -7,6 +7,7 @@
 #   port      the port it was promised
 #   identity  "BOOT_ID PID START_TICKS BOOT_TIME", from the moment that its process exists
 #   status    its exit status as sh tells it, once it has ended
+#   asked     names the stop that ends it
 #   ending/   there while it is being ended; ended: "gone", or who survived
 #   log, log.1
 
@@ -257,7 +258,7 @@ gglib_end() { # ID GRACE_NAPS: ends the identified server in the background of t
 gglib_discard() ( # ID NONCE: ends what became of a start that nobody heard the end of
   read -r known _ < "$GGLIB_SITE/$1/nonce"
   [ "$known" = "$2" ] && gglib_alive "$GGLIB_SITE/$1" || { echo not-running; exit; }
-  gglib_stop "$1" "$pid" 0
+  gglib_stop "$1" "$pid" 0 "$2"
 )
 
 gglib_is_ending() { # FOLDER: whether somebody is at it; who was cut off by a crash is not
@@ -266,16 +267,21 @@ gglib_is_ending() { # FOLDER: whether somebody is at it; who was cut off by a cr
   gglib_lives "$ender" "$ender_born"
 }
 
-gglib_stop() ( # ID PID GRACE_MS: has it ended, whatever becomes of this connection
+gglib_stop() ( # ID PID GRACE_MS NONCE: has it ended, whatever becomes of this connection
   folder=$GGLIB_SITE/$1
   gglib_is_ending "$folder" || rm -rf "$folder/ending"
   naps=$(($3 * GGLIB_NAPS_PER_S / 1000))
   if [ "$3" -gt 0 ] && [ "$naps" -eq 0 ]; then naps=1; fi
   gglib_alive "$folder" && [ "$pid" = "$2" ] || {
-    if [ -d "$folder/ending" ]; then echo ending; else echo not-running; fi
+    asked=
+    read -r asked < "$folder/asked"
+    # This very stop may have been asked for before the line was cut.
+    if [ -d "$folder/ending" ] || [ "${asked:-none}" = "$4" ]; then echo ending
+    else echo not-running; fi
     exit
   }
   if mkdir "$folder/ending"; then
+    echo "$4" > "$folder/asked"
     rm -f "$folder/ended"
     (
       read -r ender _ < /proc/self/stat # the shell itself reads this: it forks for no built-in

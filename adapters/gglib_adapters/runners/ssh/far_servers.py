@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -157,8 +158,9 @@ class FarServers:
 
     async def ask_to_end(self, handle: ProcessHandle, *, grace_s: float) -> bool:
         """Begin to end a server there, which goes on without us; false = it is not running."""
+        grace_ms = str(round(grace_s * 1000))
         said = await self._link.ask(
-            "gglib_stop", handle.server_id, str(handle.pid), str(round(grace_s * 1000))
+            "gglib_stop", handle.server_id, str(handle.pid), grace_ms, secrets.token_hex(8)
         )
         return said.strip() == "ending"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
@@ -20,6 +19,7 @@ from gglib.ports.clock import Clock
 from gglib_adapters.runners.ssh.far_shell import FarShell, ShellLost
 from gglib_adapters.runners.ssh.forwards import Forwards
 from gglib_adapters.runners.ssh.openssh import OpenSsh, Step, complaint
+from gglib_adapters.runners.ssh.places import control_socket
 from gglib_adapters.runners.ssh.settings import SshRunnerSettings
 
 __all__ = ["FarMachine", "Link"]
@@ -79,7 +79,7 @@ class Link:
         self._site = site
         self._on_return = on_return
         self._has_work = has_work
-        self._control = folder / f"c{os.getpid()}-{os.urandom(3).hex()}"
+        self._control = control_socket(folder)
         self._shell: FarShell | None = None
         self._machine: FarMachine | None = None
         self._error: NodeUnreachable | None = None
@@ -313,7 +313,6 @@ async def _process(command: list[str]) -> AsyncIterator[anyio.abc.Process]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,
-        env={**os.environ, "LC_ALL": "C"},
     )
     try:
         yield process

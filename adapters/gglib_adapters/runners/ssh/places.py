@@ -10,9 +10,11 @@ import stat
 import tempfile
 from pathlib import Path
 
+import psutil
+
 from gglib.errors import DataDirectoryUnusable
 
-__all__ = ["site_name", "socket_folder"]
+__all__ = ["control_socket", "site_name", "socket_folder"]
 
 #: A socket's path has 107 bytes at the most, of which ssh needs 17 for itself and names the rest.
 _LONGEST_FOLDER = 60
@@ -31,13 +33,28 @@ def socket_folder(data_dir: Path, runner: str) -> Path:
     if len(str(folder)) > _LONGEST_FOLDER or not _PLAIN.fullmatch(str(folder)):
         folder = Path(tempfile.gettempdir()) / f"gglib-{os.getuid()}-{name}"
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
         found = folder.lstat()
     except OSError as error:
         raise DataDirectoryUnusable(folder, str(error.strerror)) from error
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
         raise DataDirectoryUnusable(folder, "it is not private to this user; remove it")
+    _clear(folder)
     return folder
+
+
+def control_socket(folder: Path) -> Path:
+    """Return a new path for the socket by which this process's ssh commands share a connection."""
+    return folder / f"c{os.getpid()}-{secrets.token_hex(3)}"
+
+
+def _clear(folder: Path) -> None:
+    """Remove the control sockets of processes that were killed."""
+    for path in folder.glob("c*-*"):
+        pid = path.name[1:].partition("-")[0]
+        if pid.isdigit() and not psutil.pid_exists(int(pid)):
+            path.unlink(missing_ok=True)
 
 
 def site_name(data_dir: Path, runner: str) -> str:
