@@ -37,8 +37,10 @@ def home(tmp_path: Path, machine: FarMachine) -> Home:
     home = Home.make(tmp_path)
     section = "\n".join(f"{key} = {json.dumps(value)}" for key, value in machine.settings.items())
     runner = f'[runners.box]\nkind = "ssh"\n{section}\nstop_grace_s = 1\n'
-    model = f'path = "{machine.folder}/far.gguf"\nrunner = "box"\n'
-    (machine.folder / "far.gguf").write_bytes(b"the stub reads no model")
+    # A path that leads somewhere there, and nowhere here.
+    model = 'path = "/proc/self/cwd/far.gguf"\nrunner = "box"\n'
+    (machine.folder / "far").mkdir()
+    (machine.folder / "far" / "far.gguf").write_bytes(b"the stub reads no model")
     home.configure(
         stub_config("far", extra=runner, tells_end=True).replace('path = "far.gguf"\n', model)
     )
@@ -170,7 +172,7 @@ def test_doctor_says_at_which_step_the_way_ends(machine: FarMachine, home: Home)
     ]
     assert states.pop("engine") == "broken"  # the stub is not found by engine_path
     assert set(states.values()) == {"ok"}
-    (machine.folder / "far.gguf").unlink()
+    (machine.folder / "far" / "far.gguf").unlink()
     (machine.folder / "sshd_config").write_text(
         (machine.folder / "sshd_config").read_text() + "AllowTcpForwarding no\n"
     )

@@ -31,6 +31,9 @@ gglib_hello() { # DATA_DIR SITE: says who the machine is, or what it lacks
     echo "data $said"
     return
   }
+  cd "$GGLIB_DATA" || return
+  GGLIB_DATA=$(pwd)
+  GGLIB_SITE=$GGLIB_DATA/servers/$2
   GGLIB_SETSID=$(command -v setsid)
   if sleep 0.001; then GGLIB_NAP=0.02 GGLIB_NAPS_PER_S=50
   else GGLIB_NAP=1 GGLIB_NAPS_PER_S=1; fi
