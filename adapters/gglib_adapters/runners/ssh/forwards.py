@@ -97,16 +97,20 @@ class Forwards:
                 await _run(self._ssh.cancel(self._control, path, port))
 
     async def _forward(self, server_id: str) -> None:
-        port = self._wanted.get(server_id)
+        port, ssh = self._wanted.get(server_id), self._ssh
         path = self.path_of(server_id)
-        if self._ssh is None or port is None:
+        if ssh is None or port is None:
             return
         if await anyio.to_thread.run_sync(_answers, path):
             return
         path.unlink(missing_ok=True)
         # What ssh cannot do now is seen by the health of the server, and tried again then.
-        if await _run(self._ssh.forward(self._control, path, port)):
-            self._held.add(server_id)
+        if await _run(ssh.forward(self._control, path, port)):
+            # The connection may have been lost meanwhile; the next one makes its own way.
+            if self._ssh is ssh:
+                self._held.add(server_id)
+            else:
+                path.unlink(missing_ok=True)
 
 
 def _answers(path: Path) -> bool:
