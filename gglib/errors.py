@@ -32,6 +32,7 @@
     │   ├── ServerUntrusted             its certificate is not one to trust
     │   ├── PortInUse                   somebody else listens there
     │   ├── StopFailed                  it survived SIGKILL
+    │   ├── NodeUnreachable             the machine it is on cannot be reached
     │   ├── DoesNotFit                  not enough memory
     │   ├── NoRoom                      pinned models keep every place it could have
     │   └── BreakerOpen                 its last start failed a moment ago
@@ -111,6 +112,7 @@ __all__ = [
     "ModelNotFound",
     "NoRoom",
     "NoSpace",
+    "NodeUnreachable",
     "NotConfigured",
     "NotRunning",
     "PortInUse",
@@ -501,6 +503,21 @@ def _size(size_bytes: int) -> str:
     if size_bytes < 1024**3:
         return f"{size_bytes / 1024**2:.0f} MiB"
     return f"{size_bytes / 1024**3:.1f} GiB"
+
+
+@_error
+class NodeUnreachable(ServerError):
+    """The machine cannot be reached: what runs there is not known, and may run on."""
+
+    retryable: ClassVar[bool] = True
+    node: str
+    step: str
+    """How far the way there led: ``connect``, ``host key``, ``auth`` …"""
+    reason: str
+    fix: str
+
+    def __str__(self) -> str:
+        return f"{self.node} cannot be reached ({self.step}): {self.reason}; {self.fix}"
 
 
 @_error

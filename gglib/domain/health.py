@@ -25,6 +25,8 @@ class ServerHealth:
     """Who answers on the server's port, when it is somebody else."""
     is_untrusted: bool = False
     """Whether its certificate is refused: asking again changes nothing."""
+    is_out_of_reach: bool = False
+    """Whether its machine could not be asked: it may be well."""
 
     @classmethod
     def ok(
@@ -56,6 +58,7 @@ class ServerHealth:
         load_progress: float | None = None,
         port_held_by: str | None = None,
         is_untrusted: bool = False,
+        is_out_of_reach: bool = False,
     ) -> ServerHealth:
         """Return an unhealthy state; ``message`` says why."""
         return cls(
@@ -65,4 +68,5 @@ class ServerHealth:
             load_progress=load_progress,
             port_held_by=port_held_by,
             is_untrusted=is_untrusted,
+            is_out_of_reach=is_out_of_reach,
         )

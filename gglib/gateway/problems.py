@@ -58,6 +58,7 @@ PROBLEMS: dict[type[GglibError], Problem] = {
     errors.ServerUntrusted: Problem(502, "server_error", "server_untrusted"),
     errors.PortInUse: Problem(503, "server_error", "port_in_use"),
     errors.StopFailed: Problem(500, "server_error", "stop_failed"),
+    errors.NodeUnreachable: Problem(503, "server_error", "node_unreachable", retry=True),
     errors.DoesNotFit: Problem(503, "server_error", "does_not_fit"),
     errors.NoRoom: Problem(503, "server_error", "no_room"),
     errors.BreakerOpen: Problem(503, "server_error", "breaker_open", retry=True),

@@ -77,6 +77,19 @@ class Engine(ABC):
             EngineNotFound: ``probe`` has not found it.
         """
 
+    def elsewhere(self, node: str, path: str, help_text: str) -> Engine:
+        """Return this engine as it is on another machine; it needs no ``probe`` on this one.
+
+        ``path``: its program there; ``help_text``: what that says of itself. Here: the same,
+        for engines whose command is that of any machine.
+
+        Raises:
+            EngineCannot: it is only on this machine.
+            EngineNotFound: what is there is none.
+        """
+        del node, path, help_text
+        return self
+
     def environment(self, config: ServerConfig) -> Mapping[str, str]:
         """Return variables to set beside ``config.environment``, which wins."""
         del config

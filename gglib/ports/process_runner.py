@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anyio
 
 from gglib.domain.config import ServerConfig
 from gglib.domain.handle import ProcessHandle
 from gglib.domain.health import ServerHealth
-from gglib.errors import NotRunning
+from gglib.domain.way_step import WayStep
+from gglib.errors import NodeUnreachable, NotRunning
+from gglib.ports.engine import Engine
+
+if TYPE_CHECKING:
+    from gglib.ports.context import EngineSet
 
 __all__ = ["ProcessRunner"]
 
@@ -83,6 +89,20 @@ class ProcessRunner(ABC):
         """
         return True
 
+    async def engine_there(self, engines: EngineSet, name: str | None) -> Engine | None:
+        """Return the engine ``name`` as it is where this runner's servers run.
+
+        Without a name, the one that is meant there by default. ``None`` = servers run with the
+        engines of this machine.
+
+        Raises:
+            EngineNotFound, EngineCannot: it is not there.
+            AdapterError: it is broken.
+            NodeUnreachable: there is nobody to ask.
+        """
+        del engines, name
+        return None
+
     async def has_file(self, path: Path) -> bool:
         """Return whether a server would find ``path`` where it runs.
 
@@ -99,6 +119,23 @@ class ProcessRunner(ABC):
         """
         del handle
         return False
+
+    async def examine(self, model_files: Sequence[Path]) -> list[WayStep]:
+        """Go the way to where servers run, step by step, and say how far it leads.
+
+        The steps after one that does not work are left out. ``model_files``: what has to be
+        there. Runners of this machine have no way to go and return nothing. Nothing is raised.
+        """
+        del model_files
+        return []
+
+    async def way_to(self, handle: ProcessHandle) -> NodeUnreachable | None:
+        """Return why there is no way to the server now; ``None`` = there is one.
+
+        One that was cut a moment ago is waited for: seconds. Nothing is raised.
+        """
+        del handle
+        return None
 
     async def adopt(self, handle: ProcessHandle) -> None:
         """Take over a running server that an earlier process started.

@@ -198,11 +198,12 @@ class Pool:
         """Return what is wrong with a server, in words; ``None`` = nothing."""
         trouble: str | None = f"no answer in {_CHECK_TIMEOUT_S:g} s"
         gone: NotRunning | None = None
+        away = False
 
         async with anyio.create_task_group() as racers:
 
             async def ask() -> None:
-                nonlocal trouble, gone
+                nonlocal trouble, gone, away
                 try:
                     health = await self._serving.health(server)
                 except NotRunning as error:
@@ -211,6 +212,7 @@ class Pool:
                     trouble = f"{type(error).__name__}: {error}"
                 else:
                     trouble = None if health.healthy else health.message or "it is unhealthy"
+                    away = health.is_out_of_reach
                 racers.cancel_scope.cancel()
 
             racers.start_soon(ask)
@@ -218,7 +220,8 @@ class Pool:
             racers.cancel_scope.cancel()
         if gone is not None:
             raise gone
-        return trouble
+        # Whose machine cannot be asked may be well, and is found again when it returns.
+        return None if away else trouble
 
     async def _observe(self, server: RunningServer) -> None:
         # Neither what a stranger's process table raises nor a projector that is gone harms

@@ -15,7 +15,7 @@ from gglib.domain.model import Model
 from gglib.domain.ownership import Owner, OwnerKind, ServerRecord
 from gglib.domain.server_props import ServerProps
 from gglib.domain.state import ServerState
-from gglib.errors import ModelFileMissing, NotRunning
+from gglib.errors import ModelFileMissing, NodeUnreachable, NotRunning
 from gglib.ports.clock import Clock
 from gglib.ports.context import EngineSet, RunnerSet
 from gglib.ports.event_sink import EventSink
@@ -148,7 +148,12 @@ class ServingService:
             StartFailed: it ended before it was ready; carries its last lines.
             StartTimeout: it was not ready in ``start_timeout_s``, and has been stopped.
         """
-        chosen = await choose_engine(self._engines, model, engine, self._default_engine)
+        runner_name = model.defaults.runner or self._default_runner
+        runner = self._runners[runner_name]
+        # The default is the first that is found on this machine: it says nothing of another.
+        chosen = await runner.engine_there(self._engines, engine or model.defaults.engine)
+        if chosen is None:
+            chosen = await choose_engine(self._engines, model, engine, self._default_engine)
         config = config_for(model, overrides, chosen.name)
         reduced = config.context_size is None and chosen.capabilities.context_size
         if context_size is not None and reduced:
@@ -156,8 +161,6 @@ class ServingService:
             self._reports.context_reduced(model, context_size)
         if chosen.capabilities.prompt_cache:
             config = bounded_prompt_cache(model, config)
-        runner_name = model.defaults.runner or self._default_runner
-        runner = self._runners[runner_name]
         for path in model.paths:
             if not await runner.has_file(path):
                 raise ModelFileMissing(path)
@@ -268,6 +271,10 @@ class ServingService:
             NotRunning: its process does not exist.
         """
         return await self._runners[server.record.runner].health(server.handle)
+
+    async def way_to(self, server: RunningServer) -> NodeUnreachable | None:
+        """Return why there is no way to the server now, if so; see ``ProcessRunner.way_to``."""
+        return await self._runners[server.record.runner].way_to(server.handle)
 
     def answers_while_busy(self, server: RunningServer) -> bool:
         """Whether a server of its engine that does not answer hangs, whatever it works on."""

@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 
-__all__ = ["require_curl", "require_embedded_engine", "require_openssl"]
+__all__ = ["require_curl", "require_embedded_engine", "require_openssl", "require_sshd"]
 
 
 def require_embedded_engine() -> None:
@@ -31,6 +31,15 @@ def _require_program(name: str) -> str:
     found = shutil.which(name)
     if found is None:
         _do_without(name, f"{name} is not installed")
+    assert found is not None
+    return found
+
+
+def require_sshd() -> str:
+    """Return where OpenSSH's server is; skip the test without it, unless the run must have it."""
+    found = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+    if found is None or shutil.which("ssh") is None or shutil.which("ssh-keygen") is None:
+        _do_without("ssh", "OpenSSH's server and client are not both installed")
     assert found is not None
     return found
 

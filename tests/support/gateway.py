@@ -22,7 +22,7 @@ from gglib.domain.inference import InferenceConfig
 from gglib.domain.model import Model, ModelDefaults, Profile
 from gglib.domain.ownership import Owner, OwnerKind, ServerRecord
 from gglib.domain.state import ServerState
-from gglib.errors import GglibError
+from gglib.errors import GglibError, NodeUnreachable
 from gglib.gateway.doors import Doors
 from gglib.gateway.event_feed import EventFeed
 from gglib.gateway.meter import Meter
@@ -88,6 +88,9 @@ class FakeServing:
 
     async def stop(self, server: RunningServer) -> None:
         self.stops.append(server.model.name)
+
+    async def way_to(self, server: RunningServer) -> NodeUnreachable | None:
+        return None
 
     async def wait_gone(self, server: RunningServer) -> int | None:
         await self.deaths[server.server_id].wait()

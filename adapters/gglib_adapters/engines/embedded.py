@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from gglib.domain.config import ServerConfig
-from gglib.errors import EngineNotFound
+from gglib.errors import EngineCannot, EngineNotFound
 from gglib.ports.context import AdapterContext
 from gglib.ports.engine import Engine, EngineCapabilities, EngineProbe
 from gglib_adapters.engines.embedded_flags import help_text
@@ -111,6 +111,15 @@ class EmbeddedEngine(Engine):
         self._site = site
         self._probe = EngineProbe(path=path, version=version, source=source, flags=self._spellings)
         return self._probe
+
+    def elsewhere(self, node: str, path: str, help_text: str) -> Engine:
+        """Refuse: the package is in this interpreter.
+
+        Raises:
+            EngineCannot: always.
+        """
+        del path, help_text
+        raise EngineCannot(self._name, "runner", node, "name the engine llama-server there")
 
     def command(self, config: ServerConfig, port: int) -> list[str]:
         """Return the command line of the child process.

@@ -113,6 +113,19 @@ class LlamaServerEngine(Engine):
             self._binary = binary
         return EngineProbe(path=path, version=binary.version, source=source, flags=self._spellings)
 
+    def elsewhere(self, node: str, path: str, help_text: str) -> Engine:
+        """Return this engine with the binary at ``path`` of another machine.
+
+        Raises:
+            EngineNotFound: its ``--help`` is not that of a llama-server.
+        """
+        flags = parse_help(help_text)
+        if "--model" not in flags or "--port" not in flags:
+            first = next((line for line in help_text.splitlines() if line.strip()), "nothing")
+            reason = f"{path} on {node} is not a llama-server we know; its --help: {first[:200]}"
+            raise EngineNotFound(self._name, reason, (f"install llama.cpp on {node}",))
+        return _FarLlamaServer(self._name, path, help_text, flags)
+
     def command(self, config: ServerConfig, port: int) -> list[str]:
         """Return the argument vector in this binary's spelling.
 
@@ -148,6 +161,22 @@ class LlamaServerEngine(Engine):
         else:
             return path
         raise EngineNotFound(self._name, reason, WAYS)
+
+
+class _FarLlamaServer(LlamaServerEngine):
+    """A llama-server of another machine: what is known of it was told."""
+
+    __slots__ = ("_path",)
+
+    def __init__(self, name: str, path: str, help_text: str, flags: KnownFlags) -> None:
+        super().__init__(name, Path(), None)
+        self._path = Path(path)
+        self._binary = Binary(self._path, 0, 0, None, help_text)
+        self._flags = flags
+
+    async def probe(self) -> EngineProbe:
+        """Return what was told."""
+        return EngineProbe(path=self._path, version=None, source="runner")
 
 
 @asynccontextmanager

@@ -33,7 +33,14 @@ async def look_at_catalog(parts: Composition) -> list[Finding]:
 async def look_at_models(parts: Composition) -> list[Finding]:
     """Return how many models there are, and which files are gone."""
     models = await (await parts.models()).list()
-    missing = [model for model in models if not await anyio.Path(model.path).exists()]
+    runners = await parts.runners()
+    missing = []
+    for model in models:
+        runner = runners.get(model.defaults.runner or parts.default_runner)
+        # The files of servers elsewhere are there: `doctor --runner` looks for them.
+        is_here = runner is None or runner.takes_memory_here
+        if is_here and not await anyio.Path(model.path).exists():
+            missing.append(model)
     findings = [Finding("models", OK, f"{len(models)} known")]
     findings += [
         Finding(

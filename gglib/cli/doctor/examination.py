@@ -39,12 +39,22 @@ _LOOKS: dict[str, Look] = {
 }
 
 
-def doctor(*, common: Common = COMMON) -> int:
+def doctor(*, runner: str | None = None, common: Common = COMMON) -> int:
     """Look at everything that gglib needs, and say what is wrong and how to mend it.
 
     Exits with 1 when something is broken.
+
+    Parameters
+    ----------
+    runner
+        Go the way to where this runner's servers run instead, step by step.
     """
-    findings = anyio.run(_examine, common)
+    if runner is None:
+        findings = anyio.run(_examine, common)
+    else:
+        from gglib.cli.doctor.way_to_runner import examine_runner
+
+        findings = anyio.run(examine_runner, common, runner)
     if common.json:
         print_json([attrs.asdict(finding) for finding in findings])
     else:

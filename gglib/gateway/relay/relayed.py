@@ -404,6 +404,8 @@ class RelayTurn(MeteredTurn):
                 self._spawn(self._after_failure(lease, reason))
         elif clean_close and self._close_delimited:
             self._spawn(self._end_close_delimited(lease))
+        elif self._may_be_away(lease):
+            self._spawn(self._end_cut(lease, reason))
         else:
             self._break_off(lease, reason)
 
@@ -412,6 +414,11 @@ class RelayTurn(MeteredTurn):
     async def _after_failure(self, lease: Lease, reason: str) -> None:
         """Before the first byte: once more on a fresh lease, then an error."""
         self._attempt += 1
+        if self._may_be_away(lease):
+            away = await self.shared.router.way_to(lease.server)
+            if away is not None:
+                self.answer_error(away)
+                return
         died = await self.shared.router.is_gone(lease.server)
         if self._attempt == 1:
             self._release()
@@ -437,6 +444,17 @@ class RelayTurn(MeteredTurn):
             self._spawn(self._after_failure(lease, reason))
         else:
             self.answer_error(EngineDied(lease.server.model.name, reason))
+
+    def _may_be_away(self, lease: Lease) -> bool:
+        """Whether the way to its server is one that can be cut while it is well."""
+        return lease.server.handle.base_url.startswith("http+unix:")
+
+    async def _end_cut(self, lease: Lease, reason: str) -> None:
+        """Say of what broke off whether its server died, or the way to it was cut."""
+        if await self.shared.router.is_gone(lease.server):
+            self._break_off(lease, reason)
+        else:
+            self._break_off(lease, "the connection to its machine was cut")
 
     async def _end_close_delimited(self, lease: Lease) -> None:
         """A body that ends with its connection is whole only if its engine lives."""

@@ -13,7 +13,7 @@ import attrs
 from anyio.abc import TaskGroup
 
 from gglib.domain.model import Model
-from gglib.errors import GglibError
+from gglib.errors import GglibError, NodeUnreachable
 from gglib.ports.clock import Clock
 from gglib.services.intent import is_served_alike
 from gglib.services.memory_ledger import MemoryLedger, Placement
@@ -187,6 +187,13 @@ class Router:
                 self._slots.note_end(slot)
             return True
         return False
+
+    async def way_to(self, server: RunningServer) -> NodeUnreachable | None:
+        """Return why there is no way to the server now, if so; waits a moment for one."""
+        try:
+            return await self._slots.way_to(server)
+        except Exception:  # a stranger's runner that cannot tell has nothing to say of it
+            return None
 
     # Residents
 

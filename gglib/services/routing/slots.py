@@ -11,7 +11,7 @@ import attrs
 from anyio.abc import TaskGroup
 
 from gglib.domain.model import Model
-from gglib.errors import GglibError, StartFailed
+from gglib.errors import GglibError, NodeUnreachable, StartFailed
 from gglib.services.memory_ledger import MemoryLedger
 from gglib.services.routing.state import Closing
 from gglib.services.serving import RunningServer, ServingService
@@ -138,6 +138,10 @@ class Slots:
         # A stranger's runner that cannot tell of its server any more cannot look after it.
         with suppress(Exception):
             await self._serving.wait_gone(server)
+
+    async def way_to(self, server: RunningServer) -> NodeUnreachable | None:
+        """Return why there is no way to a server now, if so."""
+        return await self._serving.way_to(server)
 
     async def _observe(self, server: RunningServer) -> None:
         if self._ledger is not None:

@@ -31,7 +31,7 @@ STATUSES = {
     FAILED: (
         "AdapterError BreakerOpen DataDirectoryUnusable DatabaseCorrupt EngineCannot EngineDied "
         "EngineError GatewayUnreachable GglibError InvalidModelFile ModelError NotConfigured "
-        "PortInUse ServerError StartFailed StartTimeout StopFailed StorageError "
+        "NodeUnreachable PortInUse ServerError StartFailed StartTimeout StopFailed StorageError "
         "HubAnswerWrong HubError HubUnavailable PullFailed DownloadError DownloadFailed "
         "EngineInstallFailed HashMismatch ServerUntrusted"
     ),

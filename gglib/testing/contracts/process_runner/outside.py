@@ -7,9 +7,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from http.client import HTTPConnection
-from urllib.parse import urlsplit
 
 import psutil
+
+from gglib.domain.server_address import ServerAddress
 
 __all__ = ["ask_stub", "lives", "port_answers", "stranger_on"]
 
@@ -31,7 +32,11 @@ def port_answers(port: int) -> bool:
 
 def ask_stub(base_url: str, path: str, body: str) -> None:
     """Send gglib's stub server at ``base_url`` a command."""
-    with closing(HTTPConnection(urlsplit(base_url).netloc, timeout=10)) as connection:
+    address = ServerAddress.parse(base_url)
+    with closing(HTTPConnection(address.host_header, timeout=10)) as connection:
+        if address.socket_path is not None:
+            connection.sock = socket.socket(socket.AF_UNIX)
+            connection.sock.connect(address.socket_path)
         connection.request("POST", path, body=body.encode())
         answer = connection.getresponse()
         assert answer.status == 200, f"the stub server at {base_url} answered {answer.status}"

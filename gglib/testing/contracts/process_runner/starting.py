@@ -13,6 +13,7 @@ import pytest
 from gglib.domain.config import SERVER_ID_VARIABLE, ServerConfig
 from gglib.domain.handle import ProcessHandle
 from gglib.domain.ids import check_server_id, new_server_id
+from gglib.domain.server_address import ServerAddress
 from gglib.errors import EngineNotFound, PortInUse, StartFailed
 from gglib.testing.contracts.process_runner.behaviour import Behaviour
 from gglib.testing.contracts.process_runner.kit import RunnerKit, RunnerPromises
@@ -56,7 +57,7 @@ class StartPromises(RunnerPromises):
         )
         assert before <= handle.started_at <= kit.clock.now(), "started_at is the clock's time"
         assert handle.node, "a handle names its node"
-        assert handle.base_url.startswith(("http://", "https://")), "base_url is a URL"
+        ServerAddress.parse(handle.base_url)
         assert not handle.base_url.endswith("/"), "base_url ends without a slash"
         assert await runner.is_running(handle), "a started server is running"
 

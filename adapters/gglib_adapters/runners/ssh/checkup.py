@@ -1,0 +1,113 @@
+"""Health checks through the forward, which prove once who answers."""
+
+from __future__ import annotations
+
+import attrs
+
+from gglib.domain.handle import ProcessHandle
+from gglib.domain.health import ServerHealth
+from gglib.errors import NodeUnreachable, NotRunning
+from gglib.ports.context import AdapterContext
+from gglib.ports.engine import Engine
+from gglib_adapters.probing import HttpProbe
+from gglib_adapters.runners.ssh.far_servers import FarServers
+from gglib_adapters.runners.ssh.link import Link
+
+__all__ = ["Checkup"]
+
+
+@attrs.define
+class _Patient:
+    path: str = "/health"
+    statuses: frozenset[int] = frozenset({200})
+    proven: bool = False
+    last_check: float | None = None
+
+
+class Checkup:
+    """Asks servers how they are. A machine that cannot be reached is no proof of an end."""
+
+    __slots__ = ("_context", "_link", "_patients", "_probe", "_servers")
+
+    def __init__(
+        self, context: AdapterContext, link: Link, servers: FarServers, *, timeout_s: float
+    ) -> None:
+        self._context = context
+        self._link = link
+        self._servers = servers
+        self._probe = HttpProbe(clock=context.clock, timeout_s=timeout_s)
+        self._patients: dict[ProcessHandle, _Patient] = {}
+
+    def admit(self, handle: ProcessHandle, engine: Engine | None) -> None:
+        """Remember how the server is asked."""
+        patient = _Patient()
+        if engine is not None:
+            patient = _Patient(engine.health_path, engine.health_statuses)
+        self._patients.setdefault(handle, patient)
+
+    async def health(self, handle: ProcessHandle) -> ServerHealth:
+        """Return how the server is; unhealthy while its machine cannot be reached.
+
+        Raises:
+            NotRunning: its machine says that it is not running.
+        """
+        patient = self._patients.get(handle)
+        try:
+            if patient is None:
+                patient = await self._found(handle)
+            await self._link.machine()
+            await self._link.lead(handle.server_id, handle.port)
+            answer = await self._probe.probe(
+                handle.base_url, path=patient.path, statuses=patient.statuses
+            )
+            if answer.healthy and not patient.proven:
+                answer = await self._proven(handle, patient, answer)
+            elif not answer.healthy:
+                await self._require(handle)
+        except NodeUnreachable as error:
+            last_check = patient.last_check if patient is not None else None
+            return ServerHealth.unhealthy(str(error), last_check=last_check, is_out_of_reach=True)
+        if not answer.healthy:
+            return attrs.evolve(answer, last_check=patient.last_check)
+        patient.last_check = answer.last_check
+        return answer
+
+    def forget(self, handle: ProcessHandle) -> None:
+        """Drop what is known of a server that is gone."""
+        self._patients.pop(handle, None)
+
+    async def aclose(self) -> None:
+        """Close the HTTP client."""
+        await self._probe.aclose()
+
+    async def _found(self, handle: ProcessHandle) -> _Patient:
+        for server in await self._servers.all():
+            if server.running and server.handle == handle:
+                engines = self._context.engines
+                known = server.engine is not None and server.engine in engines
+                self.admit(handle, engines[server.engine] if known and server.engine else None)
+                return self._patients[handle]
+        raise NotRunning(handle.model_name)
+
+    async def _proven(
+        self, handle: ProcessHandle, patient: _Patient, answer: ServerHealth
+    ) -> ServerHealth:
+        holder = await self._servers.holder(handle)
+        if holder == "gone":
+            self.forget(handle)
+            raise NotRunning(handle.model_name)
+        if holder == "nobody":
+            return ServerHealth.unhealthy("not listening yet")
+        if holder != "own":
+            name = holder.removeprefix("other ") or "somebody else"
+            return ServerHealth.unhealthy(
+                f"port {handle.port} is held by {name}", port_held_by=name
+            )
+        patient.proven = True
+        return answer
+
+    async def _require(self, handle: ProcessHandle) -> None:
+        state = await self._servers.state(handle.server_id)
+        if not (state.running and state.is_of(handle)):
+            self.forget(handle)
+            raise NotRunning(handle.model_name)

@@ -1,0 +1,71 @@
+"""The how-to for another machine, followed with one behind an OpenSSH server of our own."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.commands import Home
+from support.extras import require_embedded_engine
+from support.far_machine import far_machine
+from support.pages import ROOT, blocks_of
+
+from gglib.services.demo.tiny_gguf import tiny_gguf
+
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(120)]
+
+PAGE = ROOT / "docs" / "how-to" / "serve-from-another-machine.md"
+FAR_MODEL = "/srv/models/qwen.gguf"
+
+
+def script(path: Path, line: str) -> None:
+    """Write a program of one line."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f'#!/bin/sh\nexec {line} "$@"\n')
+    path.chmod(0o755)
+
+
+def test_how_to_works_as_it_is_written(tmp_path: Path) -> None:
+    """Every setting and every line that is typed, with an ssh that knows ``box``."""
+    require_embedded_engine()
+    (tmp_path / "box").mkdir()
+    with far_machine(tmp_path / "box") as machine:
+        # What a reader has before: a machine that ssh knows, with an engine and a model.
+        ssh = shutil.which("ssh")
+        script(tmp_path / "bin" / "ssh", f"{ssh} -F {machine.config}")
+        engine = f"{sys.executable} -P -m gglib_adapters.engines.embedded_server"
+        script(machine.folder / "home" / "llama.cpp" / "llama-server", engine)
+        model = machine.folder / "qwen.gguf"
+        model.write_bytes(tiny_gguf())
+
+        path = f"{tmp_path / 'bin'}:{Path(sys.executable).parent}:/usr/bin:/bin"
+        home = Home.make(tmp_path, PATH=path)
+        said: dict[str, str] = {}
+        for block in blocks_of(PAGE):
+            if block.language == "toml":
+                home.configure(block.code.replace(FAR_MODEL, str(model)))
+            for line in block.code.splitlines():
+                if block.language == "console" and line.startswith("$ "):
+                    done = subprocess.run(
+                        shlex.split(line.removeprefix("$ ")),
+                        env=dict(home.environment),
+                        capture_output=True,
+                        text=True,
+                        timeout=60,
+                        check=False,
+                    )
+                    assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+                    said[line.removeprefix("$ ")] = done.stdout
+
+        (shown,) = (b.code for b in blocks_of(PAGE) if "$ gglib doctor" in b.code)
+        steps = [line.split("  ")[1].strip() for line in shown.splitlines()[1:]]
+        found = said["gglib doctor --runner box"].splitlines()
+        assert [line.split("  ")[1].strip() for line in found] == steps
+        assert "qwen" in said["gglib ps"]
+        assert "model loaded" in said["gglib logs qwen"]
+        kept = machine.folder / "home" / ".local" / "share" / "gglib" / "servers"
+        assert list(kept.glob("*/*/log"))
