@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import ssl
 import sys
 from collections.abc import Iterator
@@ -71,6 +72,7 @@ def run(
     inference = reduce(with_parameter, set_, InferenceConfig())
     question = _question(prompt)
     found = anyio.run(_find, model, common)
+    _end_on_signals()
     with _answering(found, common, context_size) as address, _talk(address, found) as talk:
         talk.system = system
         talk.inference = inference
@@ -85,6 +87,17 @@ def run(
 
         tell("/help tells what can be typed; /bye ends")
         Chat(talk, facts=lambda: _facts(found)).run()
+
+
+def _end_on_signals() -> None:
+    """Have a closed terminal, or whoever ends this, leave no server behind."""
+
+    def end(number: int, _frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    for name in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), end)
 
 
 def _question(prompt: str | None) -> str | None:

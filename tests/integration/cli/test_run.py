@@ -139,9 +139,9 @@ class Terminal:
         os.kill(self.process.pid, signal.SIGINT)
 
     def close(self) -> None:
-        """Leave nothing behind."""
+        """Close its window, as a user does: nothing is left behind."""
         if self.process.poll() is None:
-            self.process.kill()
+            self.process.send_signal(signal.SIGHUP)
         self.process.wait(20)
         os.close(self._ours)
 
@@ -167,6 +167,18 @@ def test_chat_goes_on_after_an_answer_is_stopped(home: Home, terminal: Terminal)
     terminal.until("/bye or Ctrl-D ends the chat\n.*>>> ")
     terminal.type("/bye")
     assert terminal.process.wait(20) == 0
+    assert home.json("ps") == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+def test_chat_that_is_ended_from_outside_leaves_no_server(
+    home: Home, terminal: Terminal, number: signal.Signals
+) -> None:
+    """As when its window is closed, in the midst of an answer."""
+    terminal.type("hi")
+    terminal.until("hi\n.*\\w")
+    terminal.process.send_signal(number)
+    assert terminal.process.wait(20) == 128 + number
     assert home.json("ps") == []
 
 
