@@ -27,7 +27,7 @@ STATUSES = {
     FAILED: (
         "AdapterError BreakerOpen DataDirectoryUnusable DatabaseCorrupt EngineCannot EngineDied "
         "EngineError GatewayUnreachable GglibError InvalidModelFile ModelError NotConfigured "
-        "PortInUse ServerError StartFailed StartTimeout StopFailed StorageError"
+        "PortInUse ServerError ServerUntrusted StartFailed StartTimeout StopFailed StorageError"
     ),
 }
 EXPECTED = {name: status for status, names in STATUSES.items() for name in names.split()}
