@@ -72,14 +72,11 @@ class ScriptedUpstream:
 
     @property
     def base_url(self) -> str:
-        """Where it is reached."""
+        """Where it is reached; before it runs, where nobody is."""
         if self.socket_path is not None:
             return f"http+unix://{self.socket_path}"
-        return (
-            f"https://localhost:{self.port}"
-            if self.certificate
-            else f"http://127.0.0.1:{self.port}"
-        )
+        place = "https://localhost" if self.certificate else "http://127.0.0.1"
+        return f"{place}:{self.port or 1}"
 
     def gate(self, name: str) -> anyio.Event:
         """Return the event that the engine waits for at a point of a script."""

@@ -146,7 +146,8 @@ class OrderedConnection(HttpToolsProtocol):
 
     def check_goodbye(self, now: float) -> None:
         """End it if its client does not answer the end of TLS: an idle one may not for minutes."""
-        if not self.transport.is_closing() or self._write_paused_since is not None:
+        waits = self.scheme == "https" and self.transport.is_closing()
+        if not waits or self._write_paused_since is not None:
             return
         if self._closing_since is None:
             self._closing_since = now

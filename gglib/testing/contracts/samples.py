@@ -173,8 +173,14 @@ _HANDLE: Choices = {
     "started_at": _TIMES,
     "runner": _TEXTS,
     "node": _TEXTS,
-    "base_url": ("http://127.0.0.1:9000", "http+unix:///a b/s.sock", *_TEXTS),
+    "base_url": (
+        "http://127.0.0.1:9000",
+        "http+unix:///a b/s.sock",
+        "http+unix:///%FF/\u00e9.sock",
+        "https://[::1]:8443/v1",
+    ),
     "process_started_at": (None, *_TIMES),
+    "ca_file": (None, *_TEXTS),
 }
 
 _OWNER: Choices = {
@@ -294,7 +300,8 @@ def full_record(**changes: Any) -> ServerRecord:
     fields = _record_fields(server_id, _first, _first)
     # The first choice of a handle's optional fields is none.
     handle = ProcessHandle(
-        server_id=server_id, **_first(_HANDLE) | {"pid": 4242, "process_started_at": 0.1 + 0.2}
+        server_id=server_id,
+        **_first(_HANDLE) | {"pid": 4242, "process_started_at": 0.1 + 0.2, "ca_file": "/ca.pem"},
     )
     return plain_record(**fields | {"server_id": server_id, "handle": handle} | changes)
 
