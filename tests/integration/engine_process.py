@@ -35,7 +35,7 @@ class Server:
 
     def __init__(self, config: ServerConfig, folder: Path, port: int | None = None) -> None:
         self.port = port or free_port()
-        engine = EmbeddedEngine("embedded")
+        engine = EmbeddedEngine("embedded", folder)
         anyio.run(engine.probe)
         assert engine.api_key_variable is not None
         self.log = folder / f"server-{self.port}.log"

@@ -19,14 +19,16 @@ from gglib.errors import GglibError, ModelNotFound, PortInUse
 #: By name, so that a new error is given its status on purpose.
 STATUSES = {
     USAGE: "AmbiguousModel ConfigurationError InvalidRequest InvalidValue",
-    NOT_FOUND: "EngineNotFound ModelFileMissing ModelNotFound NotRunning",
+    NOT_FOUND: "DownloadNotFound EngineNotFound ModelFileMissing ModelNotFound NotRunning",
     REFUSED: (
-        "AdmissionError DatabaseTooNew DoesNotFit Forbidden GatewayRunning ModelExists NoRoom "
-        "QueueFull QueueTimeout RateLimited ShuttingDown Unauthorized Unloaded"
+        "AdmissionError DatabaseTooNew DoesNotFit DownloadRefused EngineInUse Forbidden "
+        "GatewayRunning ModelExists NoRoom NoSpace QueueFull QueueTimeout RateLimited "
+        "ShuttingDown Unauthorized Unloaded"
     ),
     FAILED: (
-        "AdapterError BreakerOpen DataDirectoryUnusable DatabaseCorrupt EngineCannot EngineDied "
-        "EngineError GatewayUnreachable GglibError InvalidModelFile ModelError NotConfigured "
+        "AdapterError BreakerOpen DataDirectoryUnusable DatabaseCorrupt DownloadError "
+        "DownloadFailed EngineCannot EngineDied EngineError EngineInstallFailed "
+        "GatewayUnreachable GglibError HashMismatch InvalidModelFile ModelError NotConfigured "
         "PortInUse ServerError StartFailed StartTimeout StopFailed StorageError"
     ),
 }
