@@ -193,11 +193,12 @@ async def test_engine_asked_for_and_missing_is_not_replaced() -> None:
         await choose_engine(there, model(), "llama-server")
 
 
-async def test_no_engine_at_all_tells_the_four_ways_to_get_one() -> None:
+async def test_no_engine_at_all_tells_every_way_to_get_one() -> None:
     """The error is the way out."""
     with pytest.raises(EngineNotFound) as caught:
         await choose_engine(engines(MissingEngine("llama-server")), model(), None)
     text = str(caught.value)
-    for way in ("pip install 'gglib[llama]'", "on PATH", "GGLIB_LLAMA_SERVER", "command = "):
+    ways = ("gglib engine install", "gglib[llama]", "on PATH", "GGLIB_LLAMA_SERVER", "command = ")
+    for way in ways:
         assert way in text
-    assert len(caught.value.ways) == 4
+    assert len(caught.value.ways) == 5
