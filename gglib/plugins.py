@@ -27,6 +27,7 @@ __all__ = [
     "GROUPS",
     "MODEL_CATALOGS",
     "MODEL_SOURCES",
+    "MODEL_STORES",
     "PROCESS_RUNNERS",
     "PROCESS_TABLES",
     "SERVER_CLIENTS",
@@ -46,6 +47,7 @@ DEVICE_INVENTORIES = "gglib.device_inventories"
 ENGINES = "gglib.engines"
 MODEL_CATALOGS = "gglib.model_catalogs"
 MODEL_SOURCES = "gglib.model_sources"
+MODEL_STORES = "gglib.model_stores"
 PROCESS_RUNNERS = "gglib.process_runners"
 PROCESS_TABLES = "gglib.process_tables"
 SERVER_CLIENTS = "gglib.server_clients"
@@ -55,6 +57,7 @@ GROUPS = (
     ENGINES,
     PROCESS_RUNNERS,
     MODEL_SOURCES,
+    MODEL_STORES,
     MODEL_CATALOGS,
     SERVER_REGISTRIES,
     PROCESS_TABLES,

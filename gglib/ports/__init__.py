@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from gglib.ports.engine import Engine, EngineCapabilities, EngineProbe
     from gglib.ports.event_sink import EventSink
     from gglib.ports.model_catalog import ModelCatalog
-    from gglib.ports.model_source import LocatedModel, ModelSource
+    from gglib.ports.model_source import FoundFiles, LocatedModel, ModelSource, PassedOver
+    from gglib.ports.model_store import ModelStore, StoredModel, StoreSurvey
     from gglib.ports.process_runner import ProcessRunner
     from gglib.ports.process_table import ProcessIdentity, ProcessTable
     from gglib.ports.server_client import ServerClient, ServerProps
@@ -34,9 +35,12 @@ __all__ = [
     "EngineSet",
     "Event",
     "EventSink",
+    "FoundFiles",
     "LocatedModel",
     "ModelCatalog",
     "ModelSource",
+    "ModelStore",
+    "PassedOver",
     "ProcessIdentity",
     "ProcessRunner",
     "ProcessTable",
@@ -44,6 +48,8 @@ __all__ = [
     "ServerClient",
     "ServerProps",
     "ServerRegistry",
+    "StoreSurvey",
+    "StoredModel",
 ]
 
 _PLACES = {
@@ -59,9 +65,12 @@ _PLACES = {
     "EngineSet": "gglib.ports.context",
     "Event": "gglib.domain.events",
     "EventSink": "gglib.ports.event_sink",
+    "FoundFiles": "gglib.ports.model_source",
     "LocatedModel": "gglib.ports.model_source",
     "ModelCatalog": "gglib.ports.model_catalog",
     "ModelSource": "gglib.ports.model_source",
+    "ModelStore": "gglib.ports.model_store",
+    "PassedOver": "gglib.ports.model_source",
     "ProcessIdentity": "gglib.ports.process_table",
     "ProcessRunner": "gglib.ports.process_runner",
     "ProcessTable": "gglib.ports.process_table",
@@ -69,6 +78,8 @@ _PLACES = {
     "ServerClient": "gglib.ports.server_client",
     "ServerProps": "gglib.ports.server_client",
     "ServerRegistry": "gglib.ports.server_registry",
+    "StoreSurvey": "gglib.ports.model_store",
+    "StoredModel": "gglib.ports.model_store",
 }
 
 

@@ -12,8 +12,8 @@ import gglib.blocking
 from gglib.blocking import BlockingLibrary
 from gglib.library import Library
 from gglib.ports import Clock, EventSink
+from gglib.services.catalog_steps import ScanStep
 from gglib.services.routing.router import Lease
-from gglib.services.scanning import ScanStep
 from gglib.services.serving import RunningServer
 from gglib.services.verifying import Verification
 from gglib.testing import (
