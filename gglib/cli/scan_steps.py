@@ -14,9 +14,7 @@ from gglib.services.catalog_steps import ScanOutcome, ScanStep
 __all__ = ["on_step", "tell_steps"]
 
 
-def on_step(
-    bar: Bar, common: Common, *, importing: bool = False
-) -> Callable[[ScanStep], None]:
+def on_step(bar: Bar, common: Common, *, importing: bool = False) -> Callable[[ScanStep], None]:
     """Return what is told of each step, as it is done. ``importing``: with what is left out."""
 
     def show(step: ScanStep) -> None:

@@ -209,11 +209,8 @@ def _defaults(stored: StoredModel, model: Model) -> ModelDefaults:
     origin, ours, theirs = model.origin, model.defaults, stored.defaults
     if origin.repository != stored.repository or origin.revision == stored.revision:
         return ours
-    said = (theirs.inference or InferenceConfig()).set_fields()
-    return attrs.evolve(
-        ours,
-        server={**ours.server, **theirs.server},
-        inference=attrs.evolve(ours.inference or InferenceConfig(), **said)
-        if said
-        else ours.inference,
-    )
+    inference = ours.inference
+    if theirs.inference is not None:
+        said = theirs.inference.set_fields()
+        inference = attrs.evolve(inference or InferenceConfig(), **said)
+    return attrs.evolve(ours, server={**ours.server, **theirs.server}, inference=inference)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
-from pathlib import Path
 from typing import Any
 
 import attrs
@@ -20,20 +18,15 @@ from gglib.errors import InvalidRequest, InvalidValue, ModelExists, ModelNotFoun
 from gglib.ports.clock import Clock
 from gglib.ports.event_sink import EventSink
 from gglib.ports.model_catalog import ModelCatalog
-from gglib.ports.model_store import ModelStore
 from gglib.services.catalog_steps import ScanStep
-from gglib.services.importing import import_models
 from gglib.services.model_settings import changed_defaults, changed_profile
 from gglib.services.scanning import scan_folders
 from gglib.services.sources import ModelSources, reference_of
 from gglib.services.verifying import Verification, verify_files
 
-__all__ = ["ModelChanges", "OpenStore"]
+__all__ = ["ModelChanges"]
 
 _MAX_TAG = 100
-
-#: Holds what another tool keeps, by the name of its adapter.
-OpenStore = Callable[[str], AbstractAsyncContextManager[ModelStore]]
 
 
 class ModelChanges(ABC):
@@ -49,7 +42,6 @@ class ModelChanges(ABC):
     _clock: Clock
     _events: EventSink
     _declared: Mapping[str, Model] | None
-    _open_store: OpenStore
 
     @abstractmethod
     async def resolve(self, name: str) -> ResolvedName:
@@ -227,42 +219,6 @@ class ModelChanges(ABC):
             prune=prune,
             on_step=on_step,
         )
-
-    async def import_models(
-        self,
-        store: str,
-        folder: str | os.PathLike[str] | None = None,
-        *,
-        prune: bool = False,
-        on_step: Callable[[ScanStep], None] | None = None,
-    ) -> Sequence[ScanStep]:
-        """Add the models that another tool keeps, where they lie, and take up what has changed.
-
-        ``store``: ``ollama``, ``lm-studio`` or ``huggingface``; ``folder``: where that tool's
-        models are, if not in its usual place. Names, projectors and settings that the tool has
-        come along; what has no place here is told in the steps' ``left_out``. Models renamed or
-        set up here stay so, unless the tool's own has changed. A file that is in the catalog by
-        other means stays that model's. The rest is as for ``scan``.
-
-        Raises:
-            InvalidRequest: no ``folder`` is said, and the tool has none on this machine.
-            ModelFileMissing, InvalidModelFile: ``folder`` is none of that tool's; nothing was done.
-            AdapterError: no store of that name is installed.
-        """
-        await self.refresh()
-        async with self._open_store(store) as opened:
-            return await import_models(
-                store,
-                opened,
-                None if folder is None else Path(folder),
-                sources=self._sources,
-                catalog=self._catalog,
-                declared=tuple((self._declared or {}).values()),
-                clock=self._clock,
-                events=self._events,
-                prune=prune,
-                on_step=on_step,
-            )
 
     async def verify(
         self,

@@ -27,7 +27,7 @@ from gglib.ports.event_sink import EventSink
 from gglib.ports.model_catalog import ModelCatalog
 from gglib.ports.model_source import LocatedModel, ModelSource
 from gglib.ports.model_store import ModelStore
-from gglib.services.model_changes import ModelChanges, OpenStore
+from gglib.services.model_imports import ModelImports, OpenStore
 from gglib.services.sources import ModelSources, reference_of
 
 __all__ = ["Declaration", "Declared", "ModelService"]
@@ -61,7 +61,7 @@ class Declared:
     """Of the catalog too, by name."""
 
 
-class ModelService(ModelChanges):
+class ModelService(ModelImports):
     """Finds, adds and changes models. Declared models win over catalog rows of their name."""
 
     def __init__(
