@@ -41,6 +41,7 @@ class BlockingModels:
         self.add_aliases = loop.blocking(models.add_aliases)
         self.add_tags = loop.blocking(models.add_tags)
         self.configure = loop.blocking(models.configure)
+        self.import_models = loop.blocking(models.import_models)
         self.list = loop.blocking(models.list)
         self.remove = loop.blocking(models.remove)
         self.remove_aliases = loop.blocking(models.remove_aliases)

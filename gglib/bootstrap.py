@@ -31,6 +31,7 @@ from gglib.plugins import (
     MODEL_CATALOGS,
     MODEL_HUBS,
     MODEL_SOURCES,
+    MODEL_STORES,
     PROCESS_RUNNERS,
     PROCESS_TABLES,
     PULL_QUEUES,
@@ -49,6 +50,7 @@ from gglib.ports.event_sink import EventSink
 from gglib.ports.model_catalog import ModelCatalog
 from gglib.ports.model_hub import ModelHub
 from gglib.ports.model_source import ModelSource
+from gglib.ports.model_store import ModelStore
 from gglib.ports.process_runner import ProcessRunner
 from gglib.ports.process_table import ProcessTable
 from gglib.ports.pull_queue import PullQueue
@@ -227,6 +229,7 @@ class Composition:
                 clock=self.clock,
                 events=self.events,
                 declarations=declarations_of(self.settings),
+                open_store=self.open_store,
             )
         models: ModelService = self._parts["models"]
         return models
@@ -241,6 +244,19 @@ class Composition:
         given = self._given.sources.get(name)
         async with AsyncExitStack() as stack:
             yield await self._opener.open(self._sources, name, given=given, stack=stack)
+
+    @asynccontextmanager
+    async def open_store(self, name: str) -> AsyncIterator[ModelStore]:
+        """Hold what another tool keeps of models for the block.
+
+        Raises:
+            AdapterError: it is not installed, or broken.
+        """
+        place = Place(group=MODEL_STORES, port=ModelStore)  # type: ignore[type-abstract]
+        async with AsyncExitStack() as stack:
+            opened = await self._opener.open(place, name, stack=stack)
+            with blamed(MODEL_STORES, name):
+                yield opened
 
     def _blame_source(self, name: str) -> AbstractContextManager[None]:
         kind = self.settings.sources.get(name, {}).get("kind", name)

@@ -30,6 +30,7 @@ __all__ = [
     "MODEL_CATALOGS",
     "MODEL_HUBS",
     "MODEL_SOURCES",
+    "MODEL_STORES",
     "PROCESS_RUNNERS",
     "PROCESS_TABLES",
     "PULL_QUEUES",
@@ -53,6 +54,7 @@ ENGINE_INSTALLERS = "gglib.engine_installers"
 MODEL_CATALOGS = "gglib.model_catalogs"
 MODEL_HUBS = "gglib.model_hubs"
 MODEL_SOURCES = "gglib.model_sources"
+MODEL_STORES = "gglib.model_stores"
 PROCESS_RUNNERS = "gglib.process_runners"
 PROCESS_TABLES = "gglib.process_tables"
 PULL_QUEUES = "gglib.pull_queues"
@@ -63,6 +65,7 @@ GROUPS = (
     ENGINES,
     PROCESS_RUNNERS,
     MODEL_SOURCES,
+    MODEL_STORES,
     MODEL_CATALOGS,
     SERVER_REGISTRIES,
     PROCESS_TABLES,

@@ -22,6 +22,15 @@ app = App(
 )
 
 
+for _name, _tool in {
+    "ollama": "Ollama",
+    "lm-studio": "LM Studio",
+    "huggingface": "the Hugging Face cache",
+}.items():
+    _place = f"gglib.cli.import_stores:{_name.replace('-', '_')}"
+    app.command(_place, name=_name, help=f"Add the models of {_tool}, where they lie.")
+
+
 @app.command(name="llama-swap")
 def llama_swap(
     file: Path,

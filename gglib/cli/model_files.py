@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -10,11 +9,12 @@ import anyio
 from cyclopts import Parameter
 
 from gglib.cli.options import COMMON, Common, compose_for
-from gglib.cli.output import print_event, print_json, printable, say, tell
+from gglib.cli.output import print_json, printable, say, tell
 from gglib.cli.progress import progress
+from gglib.cli.scan_steps import on_step, tell_steps
 from gglib.domain.model import Model
 from gglib.errors import InvalidRequest
-from gglib.services.scanning import ScanOutcome, ScanStep
+from gglib.services.catalog_steps import ScanStep
 from gglib.services.verifying import FileState, Verification, VerifiedFile
 
 __all__ = ["scan", "verify"]
@@ -43,48 +43,11 @@ def scan(
         async with compose_for(common) as parts:
             models = await parts.models()
             with progress("scanning", shown=not common.json) as bar:
-
-                def on_step(step: ScanStep) -> None:
-                    bar(step.done, step.total, printable(step.path.name))
-                    if common.json:
-                        print_event(_event(step))
-
-                return await models.scan(folders, prune=prune, on_step=on_step)
+                return await models.scan(folders, prune=prune, on_step=on_step(bar, common))
 
     steps = anyio.run(work)
-    counts = Counter(step.outcome for step in steps)
-    if common.json:
-        print_event({"event": "finished", **{each.value: counts[each] for each in ScanOutcome}})
-    else:
-        for step in steps:
-            _say_step(step)
-        said = [f"{counts[each]} {each}" for each in ScanOutcome if counts[each]]
-        say(", ".join(said) if said else "no models there")
+    tell_steps(steps, common, "scan with --prune")
     return 0
-
-
-def _event(step: ScanStep) -> dict[str, Any]:
-    return {
-        "event": step.outcome.value,
-        "path": str(step.path),
-        "model": step.model_name,
-        "reason": step.reason,
-        "done": step.done,
-        "total": step.total,
-    }
-
-
-def _say_step(step: ScanStep) -> None:
-    path = printable(str(step.path))
-    match step.outcome:
-        case ScanOutcome.UNCHANGED:
-            return
-        case ScanOutcome.REFUSED:
-            tell(f"refused {path}: {printable(step.reason or '')}")
-        case ScanOutcome.VANISHED:
-            tell(f"vanished {path}; `gglib model remove {step.model_name}`, or scan with --prune")
-        case _:
-            say(f"{step.outcome} {step.model_name} ({path})")
 
 
 def verify(

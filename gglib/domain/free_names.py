@@ -61,14 +61,20 @@ class FreeNames:
     def __init__(self, taken: Iterable[str]) -> None:
         self._taken = {appearance(name) for name in taken}
 
+    def take(self, name: str) -> bool:
+        """Take ``name``, unless one that looks like it is taken; tell whether it was free."""
+        if appearance(name) in self._taken:
+            return False
+        self._taken.add(appearance(name))
+        return True
+
     def choose(self, wanted: str, folder: str) -> str:
         """Return ``wanted``, or that with its folder's name before or a number behind; take it.
 
         ``wanted`` is a valid name; so is what is returned.
         """
         for name in self._candidates(wanted, folder):
-            if appearance(name) not in self._taken:
-                self._taken.add(appearance(name))
+            if self.take(name):
                 return name
         raise AssertionError("numbers do not end")  # pragma: no cover
 

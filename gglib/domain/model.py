@@ -98,7 +98,7 @@ class ModelOrigin:
     """Where a model came from."""
 
     kind: str = "file"
-    """``file``, ``config``, or ``hub``."""
+    """``file``, ``config``, ``hub``, or the source or the tool whose it is: ``ollama`` …"""
     repository: str | None = None
     revision: str | None = None
     sha256: str | None = None

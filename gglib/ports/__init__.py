@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from gglib.ports.event_sink import EventSink
     from gglib.ports.model_catalog import ModelCatalog
     from gglib.ports.model_hub import FileLocation, ModelHub
-    from gglib.ports.model_source import LocatedModel, ModelSource
+    from gglib.ports.model_source import FoundFiles, LocatedModel, ModelSource, PassedOver
+    from gglib.ports.model_store import ModelStore, StoredModel, StoreSurvey
     from gglib.ports.process_runner import ProcessRunner
     from gglib.ports.process_table import ProcessIdentity, ProcessTable
     from gglib.ports.pull_queue import PullQueue
@@ -41,10 +42,13 @@ __all__ = [
     "Event",
     "EventSink",
     "FileLocation",
+    "FoundFiles",
     "LocatedModel",
     "ModelCatalog",
     "ModelHub",
     "ModelSource",
+    "ModelStore",
+    "PassedOver",
     "ProcessIdentity",
     "ProcessRunner",
     "ProcessTable",
@@ -53,6 +57,8 @@ __all__ = [
     "ServerClient",
     "ServerProps",
     "ServerRegistry",
+    "StoreSurvey",
+    "StoredModel",
 ]
 
 _PLACES = {
@@ -72,10 +78,13 @@ _PLACES = {
     "Event": "gglib.domain.events",
     "EventSink": "gglib.ports.event_sink",
     "FileLocation": "gglib.ports.model_hub",
+    "FoundFiles": "gglib.ports.model_source",
     "LocatedModel": "gglib.ports.model_source",
     "ModelCatalog": "gglib.ports.model_catalog",
     "ModelHub": "gglib.ports.model_hub",
     "ModelSource": "gglib.ports.model_source",
+    "ModelStore": "gglib.ports.model_store",
+    "PassedOver": "gglib.ports.model_source",
     "ProcessIdentity": "gglib.ports.process_table",
     "ProcessRunner": "gglib.ports.process_runner",
     "ProcessTable": "gglib.ports.process_table",
@@ -84,6 +93,8 @@ _PLACES = {
     "ServerClient": "gglib.ports.server_client",
     "ServerProps": "gglib.ports.server_client",
     "ServerRegistry": "gglib.ports.server_registry",
+    "StoreSurvey": "gglib.ports.model_store",
+    "StoredModel": "gglib.ports.model_store",
 }
 
 

@@ -19,8 +19,9 @@ from gglib.errors import InvalidRequest, InvalidValue, ModelExists, ModelNotFoun
 from gglib.ports.clock import Clock
 from gglib.ports.event_sink import EventSink
 from gglib.ports.model_catalog import ModelCatalog
+from gglib.services.catalog_steps import ScanStep
 from gglib.services.model_settings import changed_defaults, changed_profile
-from gglib.services.scanning import ScanStep, scan_folders
+from gglib.services.scanning import scan_folders
 from gglib.services.sources import ModelSources, reference_of
 from gglib.services.verifying import Verification, verify_files
 

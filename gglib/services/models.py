@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import anyio
@@ -20,18 +21,23 @@ from gglib.domain.model import (
 )
 from gglib.domain.names import NameIndex, ResolvedName
 from gglib.domain.projector import Projector, choose_projector, with_projector
-from gglib.errors import GglibError, ModelError
+from gglib.errors import GglibError, ModelError, NotConfigured
 from gglib.ports.clock import Clock
 from gglib.ports.event_sink import EventSink
 from gglib.ports.model_catalog import ModelCatalog
 from gglib.ports.model_source import LocatedModel, ModelSource
-from gglib.services.model_changes import ModelChanges
+from gglib.ports.model_store import ModelStore
+from gglib.services.model_imports import ModelImports, OpenStore
 from gglib.services.sources import ModelSources, reference_of
 
 __all__ = ["Declaration", "Declared", "ModelService"]
 
 #: How soon a change that another process makes to the catalog is seen.
 _WATCH_INTERVAL_S = 1.0
+
+
+def _no_store(name: str) -> AbstractAsyncContextManager[ModelStore]:
+    raise NotConfigured(f"importing from {name}", "`gglib.open()` knows other tools' stores")
 
 
 @attrs.frozen(kw_only=True)
@@ -55,7 +61,7 @@ class Declared:
     """Of the catalog too, by name."""
 
 
-class ModelService(ModelChanges):
+class ModelService(ModelImports):
     """Finds, adds and changes models. Declared models win over catalog rows of their name."""
 
     def __init__(
@@ -66,7 +72,9 @@ class ModelService(ModelChanges):
         clock: Clock,
         events: EventSink,
         declarations: Iterable[Declaration] = (),
+        open_store: OpenStore = _no_store,
     ) -> None:
+        self._open_store = open_store
         self._catalog = catalog
         self._sources = source if isinstance(source, ModelSources) else ModelSources(source)
         self._clock = clock

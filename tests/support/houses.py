@@ -12,8 +12,17 @@ from gglib.services.models import Declaration, ModelService
 from gglib.testing.contexts import RecordingSink, make_context
 from gglib_adapters.catalog.sqlite import open_sqlite_catalog
 from gglib_adapters.sources.file import open_file_source
+from gglib_adapters.sources.hugging_face import open_hugging_face_store
+from gglib_adapters.sources.lm_studio import open_lm_studio_store
+from gglib_adapters.sources.ollama import open_ollama_store
 
 __all__ = ["ModelHouse", "open_model_house"]
+
+STORES = {
+    "huggingface": open_hugging_face_store,
+    "lm-studio": open_lm_studio_store,
+    "ollama": open_ollama_store,
+}
 
 
 class ModelHouse:
@@ -38,6 +47,11 @@ async def open_model_house(folder: Path, *declarations: Declaration) -> AsyncIte
     ):
         events = RecordingSink()
         models = ModelService(
-            catalog, source, clock=SystemClock(), events=events, declarations=declarations
+            catalog,
+            source,
+            clock=SystemClock(),
+            events=events,
+            declarations=declarations,
+            open_store=lambda name: STORES[name](make_context(folder)),
         )
         yield ModelHouse(models, catalog, events)

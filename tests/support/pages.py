@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FOLLOWED = tuple(
     ROOT / "docs" / "how-to" / name
     for name in (
+        "bring-models-you-have.md",
         "come-from-llama-swap.md",
         "manage-your-models.md",
         "test-with-the-mock.md",

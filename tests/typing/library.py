@@ -12,8 +12,8 @@ import gglib.blocking
 from gglib.blocking import BlockingLibrary
 from gglib.library import Library
 from gglib.ports import Clock, EventSink
+from gglib.services.catalog_steps import ScanStep
 from gglib.services.routing.router import Lease
-from gglib.services.scanning import ScanStep
 from gglib.services.serving import RunningServer
 from gglib.services.verifying import Verification
 from gglib.testing import (
@@ -50,6 +50,7 @@ async def library(clock: Clock, sink: EventSink, path: Path) -> None:
         assert_type(model, gglib.Model)
         assert_type(await lib.models.list(), list[gglib.Model])
         assert_type(await lib.models.scan([path]), Sequence[ScanStep])
+        assert_type(await lib.models.import_models("ollama"), Sequence[ScanStep])
         assert_type(await lib.models.configure("qwen", {"pinned": True}), gglib.Model)
         assert_type(await lib.models.verify("qwen"), Verification)
         async with lib.serve(model, engine="mock", context_size=512) as server:
@@ -77,6 +78,7 @@ def blocking(path: Path) -> None:
         assert_type(lib.models.list(), list[gglib.Model])
         assert_type(lib.models.remove("qwen"), gglib.Model)
         assert_type(lib.models.scan([path], prune=True), Sequence[ScanStep])
+        assert_type(lib.models.import_models("ollama", path), Sequence[ScanStep])
         with lib.serve(model, gpu_layers=0) as server:
             assert_type(server, RunningServer)
         with lib.lease(model) as lease:

@@ -26,7 +26,7 @@ from gglib_adapters.sources.gguf_header import GgufHeader, read_gguf_header
 from gglib_adapters.sources.projector_files import projectors_in
 from gglib_adapters.sources.shards import shard_paths, stem_without_shard
 
-__all__ = ["FileModelSource", "open_file_source", "suggested_name"]
+__all__ = ["FileModelSource", "absolute_path", "open_file_source", "suggested_name"]
 
 _NAMELESS = re.compile(r"sha256[-:][0-9a-f]{64}")
 _MAX_NAME = 200
@@ -60,7 +60,7 @@ class FileModelSource(ModelSource):
     async def survey(self, folder: str, known: Collection[Path]) -> FolderSurvey:
         """List the ``.gguf`` files in ``folder`` and below; see the port."""
         return await anyio.to_thread.run_sync(
-            lambda: survey_folder(_absolute(folder), known), abandon_on_cancel=True
+            lambda: survey_folder(absolute_path(folder), known), abandon_on_cancel=True
         )
 
     async def digest(self, path: Path, on_bytes: Callable[[int], None] | None = None) -> FileMark:
@@ -88,7 +88,7 @@ class FileModelSource(ModelSource):
 
 
 def _locate(reference: str) -> LocatedModel:
-    path = _absolute(reference)
+    path = absolute_path(reference)
     # Read first: a name that cannot be a path, or a directory, gets its own reason.
     asked = read_gguf_header(path)
     paths = shard_paths(path)
@@ -108,7 +108,8 @@ def _locate(reference: str) -> LocatedModel:
     )
 
 
-def _absolute(reference: str) -> Path:
+def absolute_path(reference: str) -> Path:
+    """Return the path that a user means: ``~`` is a home, the rest from the working directory."""
     path = Path(reference)
     try:
         path = path.expanduser()

@@ -14,7 +14,7 @@ from gglib_adapters.sources.bounded_reader import mark_of
 from gglib_adapters.sources.projector_files import find_projectors
 from gglib_adapters.sources.shards import shard_names
 
-__all__ = ["survey_folder"]
+__all__ = ["gone_below", "survey_folder"]
 
 _MAX_NAMED = 5
 #: The numbers by which the system knows a file or folder, however it was reached.
@@ -36,10 +36,13 @@ def survey_folder(root: Path, known: Collection[Path]) -> FolderSurvey:
         ),
         projectors=projectors,
         passed_over=tuple(sorted([*walk.passed_over, *incomplete], key=lambda each: each.path)),
-        vanished=tuple(
-            sorted(path for path in known if path.is_relative_to(root) and _is_gone(path))
-        ),
+        vanished=gone_below(root, known),
     )
+
+
+def gone_below(root: Path, known: Collection[Path]) -> tuple[Path, ...]:
+    """Return which of the known files that should lie below ``root`` are gone, in order."""
+    return tuple(sorted(path for path in known if path.is_relative_to(root) and _is_gone(path)))
 
 
 class _Walk:

@@ -14,8 +14,8 @@ from support.houses import ModelHouse, open_model_house
 
 from gglib.domain.model import Capability
 from gglib.errors import InvalidModelFile, ModelFileMissing
+from gglib.services.catalog_steps import ScanStep
 from gglib.services.models import Declaration
-from gglib.services.scanning import ScanStep
 
 pytestmark = pytest.mark.anyio
 
