@@ -245,10 +245,11 @@ class Scheduler:
             return []
         resident.used_at = now
         if not self._books.wanted and not resident.model.line and resident.closing is None:
-            if not resident.in_flight:
-                # With ``min_size``, another may have lost its place among the latest used: look.
-                idle_s = -math.inf if self._policy.min_size else self.may_idle_s(resident)
-                self.deadline = min(self.deadline, now + idle_s)
+            if self._policy.min_size:
+                # Another may have lost its place among the latest used.
+                self.deadline = -math.inf
+            elif not resident.in_flight:
+                self.deadline = min(self.deadline, now + self.may_idle_s(resident))
             return []
         self.deadline = -math.inf
         self._after_change(resident.model, now, level_fell=not left)

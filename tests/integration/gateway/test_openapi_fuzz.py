@@ -21,6 +21,13 @@ pytestmark = pytest.mark.timeout(300)
 
 KEY = "sk-fuzz"
 
+
+@pytest.fixture(autouse=True)
+def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is fetched from anywhere."""
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+
+
 #: What is the engine's own to answer, or depends on more than a schema can say.
 CONFIG = """
 [[operations]]
@@ -39,6 +46,12 @@ checks.positive_data_acceptance.expected-statuses = ["2xx", "3xx", "4xx"]
 [[operations]]
 # This gateway has no file.
 include-operation-id = "reloadConfig"
+checks.not_a_server_error.expected-statuses = ["2xx", "3xx", "4xx", "503"]
+
+[[operations]]
+# What is a repository, only the hub knows, and here there is none.
+include-operation-id = "pullModel"
+checks.positive_data_acceptance.enabled = false
 checks.not_a_server_error.expected-statuses = ["2xx", "3xx", "4xx", "503"]
 
 [[operations]]
