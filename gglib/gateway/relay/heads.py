@@ -11,6 +11,7 @@ from gglib.gateway.relay.form import boundary_of
 from gglib.gateway.relay.wire import (
     REQUEST_HEADERS_KEPT_HERE,
     RESPONSE_HEADERS_KEPT_THERE,
+    STATUS_LINES,
     cors_lines,
     travelling,
 )
@@ -207,7 +208,7 @@ class SentOn(NamedTuple):
 class AnswerHead(Head):
     """What an engine's headers come to."""
 
-    __slots__ = ("is_encoded", "is_event_stream", "is_json", "travelling")
+    __slots__ = ("_begun", "is_encoded", "is_event_stream", "is_json", "travelling")
 
     def __init__(self, raw: Headers) -> None:
         super().__init__(raw)
@@ -216,7 +217,17 @@ class AnswerHead(Head):
         kind = named.get(b"content-type", b"").lower()
         self.is_event_stream = kind.startswith(_EVENT_STREAM)
         self.is_json = kind.startswith(_JSON)
+        self._begun = (0, b"")
         self.travelling = travelling(
             [item for item in self.headers if item[0] != b"content-length"],
             RESPONSE_HEADERS_KEPT_THERE,
         )
+
+    def begun(self, status: int) -> bytes:
+        """Return the head for a client, up to the digits of its Content-Length."""
+        known, begun = self._begun
+        if known != status:
+            line = STATUS_LINES.get(status, STATUS_LINES[502])
+            begun = b"%b%bcontent-length: " % (line, self.travelling)
+            self._begun = (status, begun)
+        return begun

@@ -363,9 +363,8 @@ class RelayTurn(MeteredTurn):
         self._upstream = None
         self.status = status
         self.head = body
-        answer = b"%b%bcontent-length: %d\r\n%bx-request-id: %b\r\n\r\n%b" % (
-            STATUS_LINES.get(status, STATUS_LINES[502]),
-            head.travelling,
+        answer = b"%b%d\r\n%bx-request-id: %b\r\n\r\n%b" % (
+            head.begun(status),
             len(body),
             self.cors_lines,
             self.request_id,

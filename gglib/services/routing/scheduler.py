@@ -55,6 +55,8 @@ __all__ = [
     "Stop",
 ]
 
+#: Looked at for every request: an enum takes a while to name its members.
+_READY = ResidentPhase.READY
 _BREAKER_MAX_S = 60.0
 #: A server that ran this long was no crash at the start.
 _STABLE_S = 10.0
@@ -238,10 +240,13 @@ class Scheduler:
             return []
         resident, priority = found
         resident.in_flight -= 1
-        left = resident.levels[priority] = resident.levels[priority] - 1
-        if not left:
-            del resident.levels[priority]
-        if resident.phase is not ResidentPhase.READY:
+        levels = resident.levels
+        left = levels[priority] - 1
+        if left:
+            levels[priority] = left
+        else:
+            del levels[priority]
+        if resident.phase is not _READY:
             return []
         resident.used_at = now
         if not self._books.wanted and not resident.model.line and resident.closing is None:

@@ -77,6 +77,10 @@ class Note:
     because: str | None = None
 
 
+#: Looked at for every request: an enum takes a while to name its members.
+_READY = ResidentPhase.READY
+
+
 @attrs.define(eq=False)
 class Resident:
     """A server that has memory, or is getting it, or is giving it back."""
@@ -143,7 +147,7 @@ class Resident:
     def admits(self, priority: int, now: float) -> bool:
         """Whether it may take a request that arrives now and finds nobody ahead."""
         return (
-            self.phase is ResidentPhase.READY
+            self.phase is _READY
             and self.closing is None
             and (self.capacity is None or self.in_flight < self.capacity)
             and (
