@@ -23,6 +23,7 @@ __all__ = ["scan", "verify"]
 def scan(
     *folders: str,
     prune: Annotated[bool, Parameter(negative=())] = False,
+    runner: str | None = None,
     common: Common = COMMON,
 ) -> int:
     """Add every model in a folder and all below it, where it lies.
@@ -35,6 +36,8 @@ def scan(
         Where to look.
     prune
         Remove models whose files are gone.
+    runner
+        The folders are on the machine of this runner's servers, which will serve the models.
     """
     if not folders:
         raise InvalidRequest("name a folder to scan, such as ~/models", "folders")
@@ -49,7 +52,7 @@ def scan(
                     if common.json:
                         print_event(_event(step))
 
-                return await models.scan(folders, prune=prune, on_step=on_step)
+                return await models.scan(folders, runner=runner, prune=prune, on_step=on_step)
 
     steps = anyio.run(work)
     counts = Counter(step.outcome for step in steps)

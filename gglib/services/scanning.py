@@ -12,14 +12,14 @@ import attrs
 from gglib.domain.events import Event, ModelAdded, ModelChanged, ModelRemoved
 from gglib.domain.file_mark import same_files
 from gglib.domain.free_names import FreeNames
-from gglib.domain.model import Model, ModelOrigin
+from gglib.domain.model import Model, ModelDefaults, ModelOrigin
 from gglib.domain.projector import Projector, choose_projector, with_projector, without_projector
 from gglib.errors import InvalidModelFile, ModelError, ModelExists, ModelNotFound
 from gglib.ports.clock import Clock
 from gglib.ports.event_sink import EventSink
 from gglib.ports.model_catalog import ModelCatalog
-from gglib.ports.model_source import FolderSurvey, FoundFiles, LocatedModel, PassedOver
-from gglib.services.sources import FILES, ModelSources, reference_of
+from gglib.ports.model_source import FolderSurvey, FoundFiles, LocatedModel, ModelSource, PassedOver
+from gglib.services.sources import FILES, reference_of
 
 __all__ = ["ScanOutcome", "ScanStep", "scan_folders"]
 
@@ -56,7 +56,8 @@ class ScanStep:
 async def scan_folders(
     folders: Iterable[str | os.PathLike[str]],
     *,
-    sources: ModelSources,
+    sources: ModelSource,
+    runner: str | None,
     catalog: ModelCatalog,
     declared: Collection[Model],
     clock: Clock,
@@ -64,11 +65,14 @@ async def scan_folders(
     prune: bool,
     on_step: Callable[[ScanStep], None] | None,
 ) -> list[ScanStep]:
-    """See ``ModelService.scan``. Files of ``declared`` models are left to their declarations."""
-    rows = await catalog.list()
+    """See ``ModelService.scan``. Files of ``declared`` models are left to their declarations.
+
+    ``runner``: on whose machine the folders are; ``None``: on this one.
+    """
+    rows = [row for row in await catalog.list() if row.origin.runner == runner]
     known = {path for model in (*rows, *declared) for path in model.paths}
     surveys = [await sources.survey(os.fspath(folder), known) for folder in folders]
-    scan = _Scan(sources, catalog, clock, events, rows, declared, on_step)
+    scan = _Scan(sources, runner, catalog, clock, events, rows, declared, on_step)
     await scan.take(_merged(surveys), prune=prune)
     return scan.steps
 
@@ -97,7 +101,8 @@ class _Scan:
 
     def __init__(
         self,
-        sources: ModelSources,
+        sources: ModelSource,
+        runner: str | None,
         catalog: ModelCatalog,
         clock: Clock,
         events: EventSink,
@@ -107,6 +112,7 @@ class _Scan:
     ) -> None:
         self.steps: list[ScanStep] = []
         self._sources = sources
+        self._runner = runner
         self._catalog = catalog
         self._clock = clock
         self._events = events
@@ -175,7 +181,8 @@ class _Scan:
             paths=located.paths,
             size_bytes=located.size_bytes,
             facts=located.facts,
-            origin=ModelOrigin(kind=FILES),
+            origin=ModelOrigin(kind=FILES, runner=self._runner),
+            defaults=ModelDefaults(runner=self._runner),
             added_at=self._clock.now(),
         )
         model = _with_files(located, projector)(model)
