@@ -83,9 +83,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FarMachine]:
 class TestFarSource(TestFileSource):
     """The same files, on another machine: on this one, behind an OpenSSH server."""
 
-    @pytest.fixture
-    def anyio_backend(self) -> str:
-        return "asyncio"
+    backends = ("asyncio",)
 
     @pytest.fixture
     def open_source(self, machine: FarMachine) -> OpenSource:
