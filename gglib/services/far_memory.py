@@ -9,7 +9,7 @@ import attrs
 
 from gglib.domain.device import Device, DeviceSurvey
 from gglib.domain.events import AdapterFailed
-from gglib.errors import NodeUnreachable
+from gglib.errors import AdapterError, NodeUnreachable
 from gglib.ports.clock import Clock
 from gglib.ports.event_sink import EventSink
 from gglib.services.machines import Machines, device_of
@@ -56,8 +56,8 @@ class FarMemory:
             except NodeUnreachable:
                 # Who needs a server there will be told.
                 return
-            except Exception as error:  # a stranger's runner
-                self._tell(runner, f"{type(error).__name__}: {error}")
+            except AdapterError as error:
+                self._tell(runner, str(error))
                 return
             self._troubles.pop(runner, None)
             self._told[runner] = survey

@@ -10,7 +10,7 @@ import attrs
 from gglib.domain.device import DeviceSurvey
 from gglib.domain.model import Model
 from gglib.domain.projector import choose_projector, with_projector
-from gglib.errors import ModelError, NodeUnreachable, NotConfigured
+from gglib.errors import AdapterError, GglibError, ModelError, NodeUnreachable, NotConfigured
 from gglib.ports.context import RunnerSet
 from gglib.ports.far_files import FarFiles
 from gglib.ports.model_source import ModelSource
@@ -51,13 +51,20 @@ class Machines:
 
         Raises:
             NodeUnreachable: nobody there answers, or not soon.
+            AdapterError: the runner is broken.
         """
         runner = self._runners.get(name)
         if runner is None:
             return None
         with anyio.move_on_after(_SURVEY_TIMEOUT_S):
-            devices = await runner.devices()
-            return None if devices is None else DeviceSurvey(devices=devices)
+            try:
+                devices = await runner.devices()
+                return None if devices is None else DeviceSurvey(devices=devices)
+            except GglibError:
+                raise
+            except Exception as error:  # a stranger's runner
+                reason = f"devices() failed: {type(error).__name__}: {error}"
+                raise AdapterError("gglib.process_runners", name, reason) from error
         raise NodeUnreachable(
             name,
             "shell",
@@ -68,8 +75,8 @@ class Machines:
     async def as_it_lies(self, model: Model) -> Model:
         """Return the model with what its file says where its servers run.
 
-        Of a model that was added there that is known; that of others is read, once. What
-        cannot be read leaves the model as it is.
+        Of a model that was added there that is known; that of others is read, once it can be.
+        Until then the model is returned as it is.
 
         Raises:
             NodeUnreachable: nobody there answers.
@@ -80,7 +87,10 @@ class Machines:
             return model
         read = self._read.get((name, model.path))
         if read is None:
-            read = self._read[name, model.path] = await self._located(model, files)
+            read = await self._located(model, files)
+            if read is None:
+                return model
+            self._read[name, model.path] = read
         return attrs.evolve(
             model,
             paths=read.paths,
@@ -89,12 +99,12 @@ class Machines:
             mmproj_path=read.mmproj_path,
         )
 
-    async def _located(self, model: Model, files: FarFiles) -> Model:
+    async def _located(self, model: Model, files: FarFiles) -> Model | None:
         try:
             source = self._source.elsewhere(files)
             located = await source.locate(str(model.path))
         except (ModelError, NotConfigured):
-            return model
+            return None
         path = located.paths[0]
         projector = choose_projector(path, located.facts, await source.projectors(path.parent))
         return attrs.evolve(

@@ -10,14 +10,17 @@ import pytest
 from support.ledgers import PaperDevices, PaperProcesses, paper_ledger, running
 
 from gglib.domain.device import Device
+from gglib.domain.events import AdapterFailed
 from gglib.domain.model import Model, ModelDefaults
-from gglib.errors import ConfigurationError, NodeUnreachable
+from gglib.errors import AdapterError, ConfigurationError, NodeUnreachable
+from gglib.ports.process_runner import ProcessRunner
 from gglib.services.memory_ledger import MemoryLedger
 from gglib.services.routing.planners.base import Held
 from gglib.services.routing.planners.memory import MemoryPlanner
 from gglib.services.routing.terms import ModelTerms
 from gglib.services.serving import RunningServer
 from gglib.testing import MockRunner
+from gglib.testing.contexts import RecordingSink
 from gglib.testing.mock_parts import MockModelSource
 from gglib_adapters.catalog.memory import MemoryModelCatalog
 
@@ -52,7 +55,9 @@ def on_box(kept: Model) -> RunningServer:
 class Machine:
     """This machine with 4 GiB, and ``box``, whose devices a test says."""
 
-    def __init__(self, *there: Device, **parts: Any) -> None:
+    def __init__(
+        self, *there: Device, more: dict[str, ProcessRunner] | None = None, **parts: Any
+    ) -> None:
         self.box = MockRunner()
         self.box.far_devices = there
         self.catalog = MemoryModelCatalog()
@@ -60,7 +65,7 @@ class Machine:
             devices=PaperDevices(device("cpu", 4 * GIB, 2 * GIB)),
             processes=PaperProcesses({7: (3 * GIB, 3 * GIB)}),
             catalog=self.catalog,
-            runners={"local": MockRunner(), "box": self.box},
+            runners={"local": MockRunner(), "box": self.box, **(more or {})},
             **parts,
         )
 
@@ -170,3 +175,23 @@ async def test_budget_by_hand_holds_there_and_one_for_no_device_is_refused() -> 
     away = Machine(limits={"box/cuda7": 5})
     away.box.far_devices = AWAY
     await away.opened()
+
+
+async def test_runner_that_cannot_tell_its_devices_is_named_once_and_harms_nobody() -> None:
+    """Its own models are refused; this machine's go on."""
+
+    class Broken(MockRunner):
+        async def devices(self) -> list[Device]:
+            raise ValueError("a bug")
+
+    events = RecordingSink()
+    machine = Machine(events=events, more={"broken": Broken()})
+    await machine.catalog.add(model(9, runner="broken"))
+    ledger = await machine.opened()
+    await ledger.measure([])
+    (failed,) = events.events
+    assert isinstance(failed, AdapterFailed)
+    assert failed.adapter_name == "broken"
+    with pytest.raises(AdapterError, match="a bug"):
+        await ledger.place(model(9, runner="broken"))
+    assert set(ledger.budgets) == {"cpu"}
