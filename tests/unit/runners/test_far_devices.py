@@ -121,3 +121,35 @@ def test_every_shell_tells_this_machines_memory_and_files(shell: str, tmp_path: 
     assert lines[3:5] == ["directory", "missing"]
     assert lines[5].startswith("end")
     assert lines[5].removeprefix("end").split() == ["\\0", "x", "x"]
+
+
+@pytest.mark.parametrize("shell", list(SHELLS))
+def test_every_limit_of_a_control_group_is_told_less_what_the_kernel_gives_back(
+    shell: str, tmp_path: Path
+) -> None:
+    """Of either version; what has no limit, and what is not there, limits nothing."""
+    program = shutil.which(SHELLS[shell][0])
+    if program is None:
+        pytest.skip(f"{shell} is not installed")
+    (tmp_path / "memory.max").write_text("5000\n")
+    (tmp_path / "memory.high").write_text("max\n")
+    (tmp_path / "memory.current").write_text("900\n")
+    (tmp_path / "memory.limit_in_bytes").write_text("7000\n")
+    (tmp_path / "memory.stat").write_text(
+        "anon 1\ninactive_file 200\nactive_file 100\ntotal_active_file 30\n"
+    )
+    done = subprocess.run(
+        [program, *SHELLS[shell][1:]],
+        input=f"""exec 2> /dev/null
+            . {SCRIPT}
+            gglib_limits {tmp_path} memory.current '' memory.max memory.high
+            gglib_limits {tmp_path} memory.current total_ memory.limit_in_bytes
+            gglib_limits {tmp_path}/none memory.current '' memory.max
+            echo end
+        """,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    assert done.stdout.splitlines() == ["limit 5000 600", "limit 7000 870", "end"]

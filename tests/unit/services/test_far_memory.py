@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import anyio
 import attrs
 import pytest
 from support.ledgers import PaperDevices, PaperProcesses, paper_ledger, running
@@ -14,6 +15,7 @@ from gglib.domain.events import AdapterFailed
 from gglib.domain.model import Model, ModelDefaults
 from gglib.errors import AdapterError, ConfigurationError, NodeUnreachable
 from gglib.ports.process_runner import ProcessRunner
+from gglib.services import machines
 from gglib.services.memory_ledger import MemoryLedger
 from gglib.services.routing.planners.base import Held
 from gglib.services.routing.planners.memory import MemoryPlanner
@@ -195,3 +197,20 @@ async def test_runner_that_cannot_tell_its_devices_is_named_once_and_harms_nobod
     with pytest.raises(AdapterError, match="a bug"):
         await ledger.place(model(9, runner="broken"))
     assert set(ledger.budgets) == {"cpu"}
+
+
+async def test_machine_that_hangs_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A measurement goes on without it."""
+    monkeypatch.setattr(machines, "_SURVEY_TIMEOUT_S", 0.01)
+
+    class Hanging(MockRunner):
+        async def devices(self) -> list[Device]:
+            await anyio.sleep_forever()
+            raise AssertionError
+
+    machine = Machine(device("cpu", 40 * GIB, 40 * GIB), more={"hanging": Hanging()})
+    await machine.catalog.add(attrs.evolve(model(9, runner="hanging"), name="m9"))
+    ledger = await machine.opened()
+    assert set(ledger.budgets) == {"cpu", "box/cpu"}
+    with pytest.raises(NodeUnreachable, match="has not told its memory"):
+        await ledger.place(model(9, runner="hanging"))
