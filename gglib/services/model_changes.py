@@ -227,15 +227,12 @@ class ModelChanges(ABC):
         """
         await self.refresh()
         source = await self._source_at(runner)
-        declared = tuple((self._declared or {}).values())
-        if source is not self._sources:
-            declared = tuple(each for each in declared if each.defaults.runner == runner)
         return await scan_folders(
             folders,
             sources=source,
             runner=None if source is self._sources else runner,
             catalog=self._catalog,
-            declared=declared,
+            declared=tuple((self._declared or {}).values()),
             clock=self._clock,
             events=self._events,
             prune=prune,

@@ -69,10 +69,14 @@ async def scan_folders(
 
     ``runner``: on whose machine the folders are; ``None``: on this one.
     """
-    rows = [row for row in await catalog.list() if row.origin.runner == runner]
+    everything = await catalog.list()
+    names = [name for model in (*everything, *declared) for name in (model.name, *model.aliases)]
+    rows = [row for row in everything if row.origin.runner == runner]
+    if runner is not None:
+        declared = [model for model in declared if model.defaults.runner == runner]
     known = {path for model in (*rows, *declared) for path in model.paths}
     surveys = [await sources.survey(os.fspath(folder), known) for folder in folders]
-    scan = _Scan(sources, runner, catalog, clock, events, rows, declared, on_step)
+    scan = _Scan(sources, runner, catalog, clock, events, rows, declared, names, on_step)
     await scan.take(_merged(surveys), prune=prune)
     return scan.steps
 
@@ -108,6 +112,7 @@ class _Scan:
         events: EventSink,
         rows: Collection[Model],
         declared: Collection[Model],
+        names: Collection[str],
         on_step: Callable[[ScanStep], None] | None,
     ) -> None:
         self.steps: list[ScanStep] = []
@@ -119,9 +124,7 @@ class _Scan:
         self._rows = rows
         self._by_path = {row.path: row for row in rows}
         self._declared = {path: model.name for model in declared for path in model.paths}
-        self._names = FreeNames(
-            name for model in (*rows, *declared) for name in (model.name, *model.aliases)
-        )
+        self._names = FreeNames(names)
         self._on_step = on_step
         self._total = 0
 

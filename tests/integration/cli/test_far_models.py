@@ -92,6 +92,17 @@ def test_scan_adds_what_lies_there_and_skips_what_has_not_changed(home: Home, mo
     assert outcomes(home, "--prune", str(models))["Large One.GGUF"] == "removed"
 
 
+def test_scanned_model_gets_a_name_that_no_other_has(
+    home: Home, models: Path, tmp_path: Path
+) -> None:
+    """Nor one that looks like another's, wherever that one's file is."""
+    (tmp_path / "large one.gguf").write_bytes(tiny_gguf())
+    assert home.run("model", "add", str(tmp_path / "large one.gguf")).returncode == 0
+    outcomes(home, str(models))
+    names = {each["name"] for each in home.json("model", "list")}
+    assert {"large one", "deep é-Large One"} <= names
+
+
 def test_scan_here_leaves_alone_what_lies_there(home: Home, models: Path) -> None:
     """The same path on two machines is two files."""
     outcomes(home, str(models))
