@@ -47,6 +47,7 @@ from gglib.ports.downloader import Downloader
 from gglib.ports.engine import Engine
 from gglib.ports.engine_installer import EngineInstaller
 from gglib.ports.event_sink import EventSink
+from gglib.ports.far_files import FarFiles
 from gglib.ports.model_catalog import ModelCatalog
 from gglib.ports.model_hub import ModelHub
 from gglib.ports.model_source import ModelSource
@@ -57,6 +58,7 @@ from gglib.ports.pull_queue import PullQueue
 from gglib.ports.server_client import ServerClient
 from gglib.ports.server_registry import ServerRegistry
 from gglib.services.intent import DEFAULT_ENGINES
+from gglib.services.machines import Machines
 from gglib.services.models import Declaration, ModelService
 from gglib.services.ownership import Reconciliation, reconcile
 from gglib.services.serving import ServingService
@@ -229,6 +231,7 @@ class Composition:
                 clock=self.clock,
                 events=self.events,
                 declarations=declarations_of(self.settings),
+                files_at=self._files_at,
                 open_store=self.open_store,
             )
         models: ModelService = self._parts["models"]
@@ -328,6 +331,17 @@ class Composition:
         runners: RunnerSet = self._parts["runners"]
         return runners
 
+    async def machines(self) -> Machines:
+        """Return the machines where runners' servers run."""
+        if "machines" not in self._parts:
+            runners, source = await self.runners(), await self.source()
+            self._parts["machines"] = Machines(runners, self.default_runner, source)
+        machines: Machines = self._parts["machines"]
+        return machines
+
+    async def _files_at(self, runner: str) -> FarFiles | None:
+        return (await self.runners())[runner].files
+
     async def serving(self, owner: OwnerKind) -> ServingService:
         """Return the service that starts and stops servers in the name of ``owner``."""
         node, pid, process_started_at = (await self.process_table()).identity()
@@ -364,8 +378,7 @@ class Composition:
             catalog=await self.catalog(),
             models=await self.models(),
             registry=await self.registry(),
-            runners=await self.runners(),
-            default_runner=self.default_runner,
+            machines=await self.machines(),
             clock=self.clock,
             events=self.events,
             limits=routing.budgets,

@@ -23,6 +23,7 @@ __all__ = ["scan", "verify"]
 def scan(
     *folders: str,
     prune: Annotated[bool, Parameter(negative=())] = False,
+    runner: str | None = None,
     common: Common = COMMON,
 ) -> int:
     """Add every model in a folder and all below it, where it lies.
@@ -35,6 +36,8 @@ def scan(
         Where to look.
     prune
         Remove models whose files are gone.
+    runner
+        The folders are on the machine of this runner's servers, which will serve the models.
     """
     if not folders:
         raise InvalidRequest("name a folder to scan, such as ~/models", "folders")
@@ -43,7 +46,9 @@ def scan(
         async with compose_for(common) as parts:
             models = await parts.models()
             with progress("scanning", shown=not common.json) as bar:
-                return await models.scan(folders, prune=prune, on_step=on_step(bar, common))
+                return await models.scan(
+                    folders, runner=runner, prune=prune, on_step=on_step(bar, common)
+                )
 
     steps = anyio.run(work)
     tell_steps(steps, common, "scan with --prune")

@@ -135,6 +135,7 @@ def say_model(model: Model, loaded: LoadedSettings) -> None:
         experts = f"{facts.expert_count}, {facts.expert_used_count or '?'} at a time"
     origin = model.origin
     hub = origin.repository and f"{origin.repository} at {origin.revision or 'an unknown revision'}"
+    there = origin.runner and f"the machine of runner {origin.runner}"
     lines: dict[str, Any] = {
         "name": model.name,
         "aliases": ", ".join(model.aliases),
@@ -154,7 +155,7 @@ def say_model(model: Model, loaded: LoadedSettings) -> None:
         "sliding window": facts.sliding_window,
         "chat template": facts.chat_template and f"{len(facts.chat_template)} characters",
         "source": origin.kind,
-        "from": hub or None,
+        "from": hub or there or None,
         "projector": model.mmproj_path,
     }
     for key, value in lines.items():

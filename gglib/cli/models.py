@@ -13,6 +13,7 @@ from gglib.cli.output import print_json, print_table, printable, say, size
 from gglib.domain.memory_fit import MemoryFit
 from gglib.domain.model import Capability, Model
 from gglib.domain.model_search import find_models
+from gglib.errors import InvalidRequest
 
 __all__ = ["app"]
 
@@ -44,6 +45,7 @@ def add(
     *,
     name: str | None = None,
     alias: Annotated[tuple[str, ...], Parameter(negative=())] = (),
+    runner: str | None = None,
     common: Common = COMMON,
 ) -> None:
     """Add a GGUF file, where it lies.
@@ -56,12 +58,14 @@ def add(
         What requests call it; else the file's name.
     alias
         Another name for it; may be given several times.
+    runner
+        The file is on the machine of this runner's servers, which will serve it.
     """
 
     async def work() -> Model:
         async with compose_for(common) as parts:
             models = await parts.models()
-            return await models.add(path, name=name, aliases=alias)
+            return await models.add(path, name=name, aliases=alias, runner=runner)
 
     model = anyio.run(work)
     if common.json:
@@ -230,28 +234,37 @@ def fit(
     asked = {"context_size": context_size, "gpu_layers": gpu_layers, "parallel": parallel}
     overrides = {key: value for key, value in asked.items() if value is not None}
 
-    async def work() -> tuple[Model, MemoryFit]:
+    async def work() -> tuple[Model, MemoryFit, str | None]:
         from gglib.services.memory import correction_from, fit_model, within
 
         async with compose_for(common) as parts:
             models = await parts.models()
             model = (await models.resolve(name)).model
-            survey = await (await parts.devices()).survey()
-            survey = within(survey, parts.settings.routing.budgets)
+            machines = await parts.machines()
+            runner: str | None = machines.name_for(model)
+            assert runner is not None
+            files, survey = machines.files(runner), await machines.survey(runner)
+            model = await machines.as_it_lies(model)
+            if survey is None:
+                survey, runner = await (await parts.devices()).survey(), None
+            elif not survey.devices:
+                raise InvalidRequest(f"the memory of runner '{runner}' is not known", "name")
+            survey = within(survey, parts.settings.routing.budgets, runner)
             runs = (await (await parts.catalog()).runs()).get(model.id, ())
-            found = await fit_model(model, survey, overrides, correct=correction_from(runs))
-            return model, found
+            correct = correction_from(runs)
+            found = await fit_model(model, survey, overrides, correct=correct, files=files)
+            return model, found, runner
 
-    model, found = anyio.run(work)
+    model, found, runner = anyio.run(work)
     if common.json:
-        print_json(describe_fit(model, found))
+        print_json(describe_fit(model, found, runner))
     else:
-        say(found.line)
+        say(found.line if runner is None else f"{found.line}, on {runner}")
     return 0 if found.fits else 1
 
 
-def describe_fit(model: Model, found: MemoryFit) -> dict[str, Any]:
-    """Return how a model fits as plain data."""
+def describe_fit(model: Model, found: MemoryFit, runner: str | None = None) -> dict[str, Any]:
+    """Return how a model fits as plain data. ``runner``: it is for another machine, its one."""
     estimate = found.estimate
     return {
         "model": model.name,
@@ -265,7 +278,7 @@ def describe_fit(model: Model, found: MemoryFit) -> dict[str, Any]:
         "source": estimate.source,
         "devices": [
             {
-                "name": device,
+                "name": device if runner is None else f"{runner}/{device}",
                 "needed_bytes": parts.total_bytes,
                 "free_bytes": found.free.get(device, 0),
                 "weights_bytes": parts.weights_bytes,

@@ -106,6 +106,8 @@ class ModelOrigin:
     """The branch or tag of the repository that it follows; ``None``: the main one."""
     fetched: bool = attrs.field(default=False, validator=flag(optional=False))
     """Whether gglib fetched its files, and may delete them."""
+    runner: str | None = attrs.field(default=None, validator=text())
+    """The runner on whose machine its files lie; ``None``: on this one, or where it is declared."""
 
 
 #: The fields of ServerConfig that a model may set for its own servers.

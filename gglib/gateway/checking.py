@@ -86,7 +86,9 @@ async def _check_adapters(loaded: LoadedSettings, folder: Path) -> None:
             engines = await parts.engines()
             runners = await parts.runners()
             budgets = settings.routing.budgets
-            check_limits(budgets, await (await parts.devices()).survey())
+            # No machine is connected to for this: whatever it has may be right.
+            elsewhere = dict.fromkeys(settings.runners)
+            check_limits(budgets, await (await parts.devices()).survey(), elsewhere)
         except ConfigurationError as error:
             raise _at(loaded, _section_in(str(error)), error.message) from None
         for section, broken in (("engines", engines.broken), ("runners", runners.broken)):

@@ -12,6 +12,7 @@ from gglib.domain.file_mark import FileMark
 from gglib.domain.model import ModelFacts
 from gglib.domain.projector import Projector
 from gglib.errors import NotConfigured
+from gglib.ports.far_files import FarFiles
 
 __all__ = ["FolderSurvey", "FoundFiles", "LocatedModel", "ModelSource", "PassedOver"]
 
@@ -71,6 +72,16 @@ class ModelSource(ABC):
             InvalidModelFile: it is a directory, unreadable, not a model file, or changes
                 while it is read.
         """
+
+    def elsewhere(self, files: FarFiles) -> ModelSource:
+        """Return what locates, surveys and finds projectors among the files of another machine.
+
+        Its methods may raise ``NodeUnreachable``, too.
+
+        Raises:
+            NotConfigured: this source cannot.
+        """
+        raise _no_files(f"reading model files on {files.node}")
 
     async def projectors(self, folder: Path) -> tuple[Projector, ...]:
         """Return the projectors that lie in ``folder``; none where it cannot be listed."""

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 import anyio
 
 from gglib.domain.config import ServerConfig
+from gglib.domain.device import Device
 from gglib.domain.handle import ProcessHandle
 from gglib.domain.health import ServerHealth
 from gglib.domain.way_step import WayStep
 from gglib.errors import NodeUnreachable, NotRunning
 from gglib.ports.engine import Engine
+from gglib.ports.far_files import FarFiles
 
 if TYPE_CHECKING:
     from gglib.ports.context import EngineSet
@@ -81,13 +83,22 @@ class ProcessRunner(ABC):
         Includes those that an earlier process of gglib started.
         """
 
-    @property
-    def takes_memory_here(self) -> bool:
-        """Whether its servers take the memory of this machine; the same for all of them.
+    async def devices(self) -> Sequence[Device] | None:
+        """Return the memory of the machine where its servers run, read now or a moment ago.
 
-        Those of a runner that says no are held against no budget.
+        ``None`` = they run on this machine, whose inventory counts: always, or never. Named as
+        by a ``DeviceInventory``, the machine's own memory first; gglib puts the runner's name
+        before them. Empty = somebody else sees to the memory there: nothing is held to a budget.
+
+        Raises:
+            NodeUnreachable: there is nobody to ask.
         """
-        return True
+        return None
+
+    @property
+    def files(self) -> FarFiles | None:
+        """The files that its servers find; ``None`` = those of this machine, or not told."""
+        return None
 
     async def engine_there(self, engines: EngineSet, name: str | None) -> Engine | None:
         """Return the engine ``name`` as it is where this runner's servers run.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from enum import StrEnum
 from pathlib import Path
 
@@ -17,10 +17,10 @@ from gglib.errors import InvalidModelFile, ModelError, ModelExists, ModelNotFoun
 from gglib.ports.clock import Clock
 from gglib.ports.event_sink import EventSink
 from gglib.ports.model_catalog import ModelCatalog
-from gglib.ports.model_source import FoundFiles, LocatedModel
-from gglib.services.sources import ModelSources, reference_of
+from gglib.ports.model_source import FoundFiles, LocatedModel, ModelSource
+from gglib.services.sources import reference_of
 
-__all__ = ["CatalogSteps", "ScanOutcome", "ScanStep", "seeing_by", "with_files"]
+__all__ = ["CatalogSteps", "ScanOutcome", "ScanStep", "names_of", "seeing_by", "with_files"]
 
 #: How often another process may take the very name that was chosen.
 _ATTEMPTS = 5
@@ -54,19 +54,28 @@ class ScanStep:
     total: int
 
 
+def names_of(models: Iterable[Model]) -> list[str]:
+    """Return the names that these models have, aliases too."""
+    return [name for model in models for name in (model.name, *model.aliases)]
+
+
 class CatalogSteps:
     """Deals with one find after the other. Each step that changes the catalog is a transaction."""
 
     def __init__(
         self,
-        sources: ModelSources,
+        sources: ModelSource,
         catalog: ModelCatalog,
         clock: Clock,
         events: EventSink,
         rows: Collection[Model],
         declared: Collection[Model],
+        names: Collection[str],
         on_step: Callable[[ScanStep], None] | None,
+        *,
+        runner: str | None = None,
     ) -> None:
+        """``names``: those that are taken; ``runner``: on whose machine the files are."""
         self.steps: list[ScanStep] = []
         self._sources = sources
         self._catalog = catalog
@@ -74,9 +83,8 @@ class CatalogSteps:
         self._events = events
         self._rows = rows
         self._declared = {path: model.name for model in declared for path in model.paths}
-        self._names = FreeNames(
-            name for model in (*rows, *declared) for name in (model.name, *model.aliases)
-        )
+        self._names = FreeNames(names)
+        self._runner = runner
         self._on_step = on_step
         self._total = 0
 

@@ -20,6 +20,7 @@ from gglib.services.catalog_steps import (
     CatalogSteps,
     ScanOutcome,
     ScanStep,
+    names_of,
     seeing_by,
     with_files,
 )
@@ -42,10 +43,13 @@ async def import_models(
     on_step: Callable[[ScanStep], None] | None,
 ) -> list[ScanStep]:
     """See ``ModelService.import_models``. ``kind``: the origin of the models of that store."""
-    rows = await catalog.list()
+    everything = await catalog.list()
+    names = names_of((*everything, *declared))
+    # What lies on other machines is not here, though its path may be.
+    rows = [row for row in everything if row.origin.runner is None]
     known = {path for model in (*rows, *declared) for path in model.paths}
     survey = await store.survey(folder, known)
-    steps = _Import(sources, catalog, clock, events, rows, declared, on_step)
+    steps = _Import(sources, catalog, clock, events, rows, declared, names, on_step)
     await steps.take(kind, survey, prune=prune)
     return steps.steps
 

@@ -1,8 +1,8 @@
-"""Whether a model fits into this machine's memory."""
+"""Whether a model fits into a machine's memory."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,9 @@ from gglib.domain.memory_observed import MemoryObservation, corrected_estimate
 from gglib.domain.model import Model
 from gglib.domain.model_run import ModelRun
 from gglib.errors import ModelFileMissing
+from gglib.ports.far_files import FarFiles, Missing
 from gglib.services.intent import DEFAULT_ENGINES, config_for
+from gglib.services.machines import device_of
 
 __all__ = ["correction_from", "estimate_server", "fit_model", "within"]
 
@@ -41,18 +43,20 @@ async def fit_model(
     overrides: Mapping[str, Any] | None = None,
     *,
     correct: Callable[[MemoryEstimate], MemoryEstimate] = _as_it_is,
+    files: FarFiles | None = None,
 ) -> MemoryFit:
     """Return how a server of ``model`` would fit into what ``survey`` says is free.
 
     ``overrides`` are fields of ``ServerConfig`` that a model may set; ``correct`` changes an
-    estimate by what was seen before.
+    estimate by what was seen before; ``files`` are those of the machine where it would run, if
+    that is another one.
 
     Raises:
         InvalidValue: an override is no setting of a server, or out of its range.
         ModelFileMissing: the projector's or an adapter's file is not there.
     """
     config = config_for(model, overrides or {}, model.defaults.engine or DEFAULT_ENGINES[0])
-    projector_bytes, adapter_bytes = await _files_beside(config)
+    projector_bytes, adapter_bytes = await _files_beside(config, files)
     return fit_memory(
         model,
         config,
@@ -81,8 +85,19 @@ async def estimate_server(
     )
 
 
-def within(survey: DeviceSurvey, budgets: Mapping[str, int]) -> DeviceSurvey:
-    """Return what there is for models where a person has set budgets, by device."""
+def within(
+    survey: DeviceSurvey, budgets: Mapping[str, int], runner: str | None = None
+) -> DeviceSurvey:
+    """Return what there is for models where a person has set budgets, by device.
+
+    ``runner``: the devices are those of its machine, which is another one.
+    """
+    if runner is not None:
+        budgets = {
+            each.name: budgets[name]
+            for each in survey.devices
+            if (name := device_of(runner, each.name)) in budgets
+        }
     devices = [
         attrs.evolve(each, free_bytes=min(each.free_bytes, budgets.get(each.name, each.free_bytes)))
         for each in survey.devices
@@ -90,17 +105,23 @@ def within(survey: DeviceSurvey, budgets: Mapping[str, int]) -> DeviceSurvey:
     return attrs.evolve(survey, devices=devices)
 
 
-async def _files_beside(config: ServerConfig) -> tuple[int, int]:
+async def _files_beside(config: ServerConfig, files: FarFiles | None = None) -> tuple[int, int]:
     """Return the bytes of the projector's file, and of all adapters' files."""
     return (
-        await _size([config.mmproj_path] if config.mmproj_path else []),
-        await _size(each.path for each in config.lora_adapters),
+        await _size([config.mmproj_path] if config.mmproj_path else [], files),
+        await _size([each.path for each in config.lora_adapters], files),
     )
 
 
-async def _size(paths: Iterable[Path]) -> int:
+async def _size(paths: Sequence[Path], files: FarFiles | None) -> int:
     """Return the bytes of all files together."""
     total = 0
+    if files is not None:
+        for path, found in zip(paths, await files.look([*map(str, paths)]), strict=True):
+            if isinstance(found, Missing):
+                raise ModelFileMissing(path)
+            total += found.mark.size_bytes
+        return total
     for path in paths:
         try:
             total += (await anyio.Path(path).stat()).st_size

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from types import MappingProxyType
 from typing import Any
 
@@ -11,7 +12,7 @@ import anyio
 import anyio.to_thread
 import attrs
 
-from gglib.domain.device import CPU, DeviceSurvey
+from gglib.domain.device import CPU, Device, DeviceSurvey
 from gglib.domain.events import AdapterFailed
 from gglib.domain.handle import ProcessHandle
 from gglib.domain.kv_cache import known
@@ -21,14 +22,15 @@ from gglib.domain.memory_observed import MemoryObservation, limited_to
 from gglib.domain.model import Model
 from gglib.domain.model_run import KEPT_RUNS, ModelRun
 from gglib.domain.ownership import ServerRecord
-from gglib.errors import ConfigurationError, GglibError
+from gglib.errors import ConfigurationError, GglibError, NodeUnreachable
 from gglib.ports.clock import Clock
-from gglib.ports.context import RunnerSet
 from gglib.ports.device_inventory import DeviceInventory
 from gglib.ports.event_sink import EventSink
 from gglib.ports.model_catalog import ModelCatalog
 from gglib.ports.process_table import ProcessTable
 from gglib.ports.server_registry import ServerRegistry
+from gglib.services.far_memory import FarMemory
+from gglib.services.machines import Machines, device_of
 from gglib.services.memory import correction_from, estimate_server, fit_model
 from gglib.services.models import ModelService
 from gglib.services.serving import RunningServer
@@ -47,6 +49,13 @@ def _always() -> bool:
     return True
 
 
+def _reserve(device: Device) -> int:
+    """Return what of a machine's own memory is left to others."""
+    if device.kind != CPU:
+        return 0
+    return min(device.total_bytes // _RESERVE_DIVISOR, _MOST_RESERVE_BYTES)
+
+
 @attrs.frozen(kw_only=True)
 class Placement:
     """What a server is held to need, in bytes by device, and how it must be started for that."""
@@ -56,14 +65,30 @@ class Placement:
     """Tokens of context, where the model says none and has more than there is room for."""
 
 
-def check_limits(limits: Mapping[str, int], survey: DeviceSurvey) -> None:
-    """Return if every one of ``limits`` is for a device of ``survey``.
+def check_limits(
+    limits: Mapping[str, int],
+    survey: DeviceSurvey,
+    elsewhere: Mapping[str, Sequence[str] | None] = MappingProxyType({}),
+) -> None:
+    """Return if every one of ``limits`` is for a device of ``survey`` or ``elsewhere``.
+
+    ``elsewhere``: by runner, the names of the devices of its machine; ``None`` = not known, so
+    that any is right.
 
     Raises:
         ConfigurationError: one is not.
     """
     names = [device.name for device in survey.devices]
     for name in limits:
+        runner = name.partition("/")[0]
+        if runner != name and runner in elsewhere:
+            there = elsewhere[runner]
+            if there is None or name in there:
+                continue
+            raise ConfigurationError(
+                f"[routing.budgets] {name}: there is no such device; the machine of runner "
+                f"'{runner}' has {', '.join(there) or 'none that is held to a budget'}"
+            )
         if name not in names:
             known = ", ".join(names) or "no device that can be read"
             raise ConfigurationError(
@@ -86,8 +111,7 @@ class MemoryLedger:
         catalog: ModelCatalog,
         models: ModelService,
         registry: ServerRegistry,
-        runners: RunnerSet,
-        default_runner: str,
+        machines: Machines,
         clock: Clock,
         events: EventSink,
         limits: Mapping[str, int] = _NOTHING,
@@ -99,8 +123,8 @@ class MemoryLedger:
         self._catalog = catalog
         self._models = models
         self._registry = registry
-        self._runners = runners
-        self._default_runner = default_runner
+        self._machines = machines
+        self._far = FarMemory(machines, clock=clock, events=events)
         self._clock = clock
         self._events = events
         self._trouble: str | None = None
@@ -130,7 +154,7 @@ class MemoryLedger:
 
     def check_limits(self, limits: Mapping[str, int]) -> None:
         """As ``check_limits``, for the devices that were found last."""
-        check_limits(limits, self._survey)
+        check_limits(limits, self._survey, self._far.devices())
 
     def set_limits(self, limits: Mapping[str, int]) -> None:
         """Heed other limits from now on. What has one no longer has its budget measured next."""
@@ -150,46 +174,56 @@ class MemoryLedger:
         Only while none of ours starts or stops: what such a one has is not known. Unless
         that still ``holds`` when everything is read, nothing is changed. The budget
         of the machine's own memory follows what other programs take; that of an accelerator
-        is measured while no server is on it, since what one has there is not known either.
+        is measured while no server is on it, since what one has there is not known either;
+        that of another machine's devices likewise, and one that is away keeps its budgets.
         ``afresh``: also with servers on it, which are held to have there what they need.
         Where devices cannot be read, the budgets stay as they are.
         """
         survey = await self._surveyed()
         if survey is None:
             return
+        records = await self._registry.list()
+        far = await self._far.look(
+            [
+                *(self._machines.name_for(model) for model in await self._models.list()),
+                *(server.record.runner for server in servers),
+                *(record.runner for record in records),
+            ]
+        )
+        unseen = {each.name: each for each in survey.accelerators} | far
         if afresh:
             # What is on them now was not counted as ours; it is by what there is in all.
-            for device in survey.accelerators:
-                if device.name not in self._limits:
-                    self.budgets[device.name] = device.total_bytes
+            for name, device in unseen.items():
+                if name not in self._limits:
+                    self.budgets[name] = device.total_bytes - _reserve(device)
         ours = {server.server_id for server in servers}
-        others = [record for record in await self._registry.list() if record.server_id not in ours]
+        others = [record for record in records if record.server_id not in ours]
         own = await self._own_bytes(server.handle for server in servers if self._is_here(server))
         claimed = await self._claimed_by(others)
         on_devices: defaultdict[str, int] = defaultdict(int)
         for server in servers:
-            held = await self.needs(server.model, server.record.config.context_size)
-            for name, needed in held.items():
-                on_devices[name] += needed
+            with suppress(NodeUnreachable):  # then its devices are not measured either
+                held = await self.needs(server.model, server.record.config.context_size)
+                for name, needed in held.items():
+                    on_devices[name] += needed
         if not holds():
             return
         self._survey = survey
-        for device in survey.devices:
-            if device.name in self._limits:
-                self.budgets[device.name] = self._limits[device.name]
-            elif device.kind == CPU:
-                reserve = min(device.total_bytes // _RESERVE_DIVISOR, _MOST_RESERVE_BYTES)
-                there = min(device.free_bytes + own, device.total_bytes - reserve)
-                self.budgets[device.name] = max(0, there - claimed)
-            elif (
+        if survey.cpu is not None:
+            there = min(survey.cpu.free_bytes + own, survey.cpu.total_bytes - _reserve(survey.cpu))
+            self.budgets[CPU] = max(0, there - claimed)
+        for name, device in unseen.items():
+            if (
                 afresh
-                or not on_devices[device.name]
-                or device.name not in self.budgets
-                or device.name in self._unlimited
+                or not on_devices[name]
+                or name not in self.budgets
+                or name in self._unlimited
             ):
-                there = device.free_bytes + on_devices[device.name]
-                self.budgets[device.name] = min(there, device.total_bytes)
-        self._unlimited.clear()
+                there = device.free_bytes + on_devices[name]
+                self.budgets[name] = min(there, device.total_bytes - _reserve(device))
+        self._unlimited -= {CPU, *unseen}
+        present = {each.name for each in survey.devices} | far.keys() | self.budgets.keys()
+        self.budgets.update({name: self._limits[name] for name in self._limits.keys() & present})
 
     async def _surveyed(self) -> DeviceSurvey | None:
         """Return what the devices have now; ``None`` if a stranger's inventory cannot tell."""
@@ -247,54 +281,76 @@ class MemoryLedger:
         As many layers go to accelerators as an empty machine has room for, unless the model
         says how many; and where its own context is too large for that machine, unless it says
         which, the context is the largest that is not. Corrected by what earlier servers took,
-        and those that run now. Nothing is needed here if it runs somewhere else.
+        and those that run now. On another machine it is that one's devices that count, named
+        with its runner before them: ``box/cuda0``.
 
         Raises:
+            NodeUnreachable: it is to run on a machine of which nothing is known, and which
+                cannot be reached.
             ModelFileMissing: the projector's or an adapter's file is not there.
         """
         fit = await self._fit(model, {})
         if fit is None:
             return Placement()
         context_size = None if fit.full_context is None else fit.estimate.context_size
-        return Placement(memory=self._known_part(fit.estimate), context_size=context_size)
+        return Placement(memory=self._known_part(model, fit), context_size=context_size)
 
     async def needs(self, model: Model, context_size: int | None = None) -> Mapping[str, int]:
         """Return what a server of ``model`` needs that has that context (``None``: the model's).
 
         Raises:
-            ModelFileMissing: as ``place``.
+            NodeUnreachable, ModelFileMissing: as ``place``.
         """
         if context_size is None:
+            model = await self._machines.as_it_lies(model)
             context_size = model.defaults.server.get("context_size") or known(
                 model.facts.context_length, DEFAULT_CONTEXT_SIZE
             )
         fit = await self._fit(model, {"context_size": context_size})
-        return _NOTHING if fit is None else self._known_part(fit.estimate)
+        return _NOTHING if fit is None else self._known_part(model, fit)
 
     async def _fit(self, model: Model, overrides: Mapping[str, Any]) -> MemoryFit | None:
-        runner = self._runners.get(model.defaults.runner or self._default_runner)
-        if runner is not None and not runner.takes_memory_here:
+        runner = self._machines.name_for(model)
+        files = None
+        elsewhere = await self._far.of(runner)
+        if elsewhere is None:
+            empty = DeviceSurvey(
+                devices=[
+                    attrs.evolve(device, free_bytes=min(budget, device.total_bytes))
+                    for device in self._survey.devices
+                    if (budget := self.budgets.get(device.name)) is not None
+                ]
+            )
+        elif not elsewhere.devices:
+            # Somebody else sees to the memory there.
             return None
-        empty = DeviceSurvey(
-            devices=[
-                attrs.evolve(device, free_bytes=min(budget, device.total_bytes))
-                for device in self._survey.devices
-                if (budget := self.budgets.get(device.name)) is not None
-            ]
-        )
-        fit = await fit_model(model, empty, overrides)
+        else:
+            files = self._machines.files(runner)
+            model = await self._machines.as_it_lies(model)
+            for device in elsewhere.devices:
+                # It was away when the others were measured.
+                name = device_of(runner, device.name)
+                there = min(device.free_bytes, device.total_bytes - _reserve(device))
+                self.budgets.setdefault(name, self._limits.get(name, there))
+            empty = self._far.within(runner, self.budgets)
+        fit = await fit_model(model, empty, overrides, files=files)
         if fit.fits:
             # What was seen does not change what is started, nor is anything refused for it that
             # fits by the formula: where there is room, servers keep what they have computed.
             corrected = self._correction(model)(fit.estimate)
             fit = attrs.evolve(fit, estimate=limited_to(corrected, fit.free))
         else:
-            fit = await fit_model(model, empty, overrides, correct=self._correction(model))
+            correct = self._correction(model)
+            fit = await fit_model(model, empty, overrides, correct=correct, files=files)
         self._formula[model.id] = fit.formula
         return fit
 
-    def _known_part(self, estimate: MemoryEstimate) -> Mapping[str, int]:
-        return {name: size for name, size in estimate.needs.items() if name in self.budgets}
+    def _known_part(self, model: Model, fit: MemoryFit) -> Mapping[str, int]:
+        needs = fit.estimate.needs
+        runner = self._machines.name_for(model)
+        if not self._far.is_here(runner):
+            needs = {device_of(runner, name): size for name, size in needs.items()}
+        return {name: size for name, size in needs.items() if name in self.budgets}
 
     def _correction(self, model: Model) -> Callable[[MemoryEstimate], MemoryEstimate]:
         return correction_from(self._runs[model.id])
@@ -357,10 +413,8 @@ class MemoryLedger:
         return self._runs_here(server.record.runner, server.handle)
 
     def _runs_here(self, runner_name: str, handle: ProcessHandle) -> bool:
-        runner = self._runners.get(runner_name)
         return (
-            runner is not None
-            and runner.takes_memory_here
+            self._far.is_here(runner_name)
             and handle.pid is not None
             and handle.node == self._processes.identity().node
         )

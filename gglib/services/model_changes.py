@@ -19,6 +19,7 @@ from gglib.errors import InvalidRequest, InvalidValue, ModelExists, ModelNotFoun
 from gglib.ports.clock import Clock
 from gglib.ports.event_sink import EventSink
 from gglib.ports.model_catalog import ModelCatalog
+from gglib.ports.model_source import ModelSource
 from gglib.services.catalog_steps import ScanStep
 from gglib.services.model_settings import changed_defaults, changed_profile
 from gglib.services.scanning import scan_folders
@@ -51,6 +52,10 @@ class ModelChanges(ABC):
     @abstractmethod
     async def refresh(self) -> None:
         """Take up what has changed in the catalog since the last look."""
+
+    @abstractmethod
+    async def _source_at(self, runner: str | None) -> ModelSource:
+        """Return the source of the files that a runner's servers find; ours for ``None``."""
 
     async def rename(self, name: str, new_name: str) -> Model:
         """Call a model otherwise; its id, settings and history stay.
@@ -204,6 +209,7 @@ class ModelChanges(ABC):
         self,
         folders: Iterable[str | os.PathLike[str]],
         *,
+        runner: str | None = None,
         prune: bool = False,
         on_step: Callable[[ScanStep], None] | None = None,
     ) -> Sequence[ScanStep]:
@@ -213,14 +219,19 @@ class ModelChanges(ABC):
         looks like one that is, gets its folder's before it, or a number behind. Models whose
         files are gone are told of; with ``prune`` they are removed. Nothing that is wrong with
         one file or folder keeps the others from being taken. ``on_step`` is told each step.
+        ``runner``: the folders are on the machine of its servers, which will serve the models.
 
         Raises:
+            NodeUnreachable: that machine cannot be reached; some models may have been added.
+            AdapterError: there is no such runner.
             ModelFileMissing, InvalidModelFile: one of ``folders`` is no folder; nothing was done.
         """
         await self.refresh()
+        source = await self._source_at(runner)
         return await scan_folders(
             folders,
-            sources=self._sources,
+            sources=source,
+            runner=None if source is self._sources else runner,
             catalog=self._catalog,
             declared=tuple((self._declared or {}).values()),
             clock=self._clock,
@@ -246,6 +257,12 @@ class ModelChanges(ABC):
             InvalidModelFile: what is to be accepted is no model any more.
         """
         model = (await self.resolve(name)).model
+        if model.origin.runner is not None:
+            raise InvalidRequest(
+                f"the files of '{model.name}' are on the machine of runner "
+                f"'{model.origin.runner}'; only files of this one are verified",
+                "model",
+            )
         files, marks = await verify_files(model, self._sources, accept=accept, on_bytes=on_bytes)
         if marks and model.origin.kind != "config":
             facts = model.facts

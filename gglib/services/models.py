@@ -24,11 +24,12 @@ from gglib.domain.projector import Projector, choose_projector, with_projector
 from gglib.errors import GglibError, ModelError, NotConfigured
 from gglib.ports.clock import Clock
 from gglib.ports.event_sink import EventSink
+from gglib.ports.far_files import FarFiles
 from gglib.ports.model_catalog import ModelCatalog
 from gglib.ports.model_source import LocatedModel, ModelSource
 from gglib.ports.model_store import ModelStore
 from gglib.services.model_imports import ModelImports, OpenStore
-from gglib.services.sources import ModelSources, reference_of
+from gglib.services.sources import FILES, ModelSources, reference_of
 
 __all__ = ["Declaration", "Declared", "ModelService"]
 
@@ -72,11 +73,14 @@ class ModelService(ModelImports):
         clock: Clock,
         events: EventSink,
         declarations: Iterable[Declaration] = (),
+        files_at: Callable[[str], Awaitable[FarFiles | None]] | None = None,
         open_store: OpenStore = _no_store,
     ) -> None:
+        """``files_at``: the files that a runner's servers find; ``None`` = this machine's."""
         self._open_store = open_store
         self._catalog = catalog
         self._sources = source if isinstance(source, ModelSources) else ModelSources(source)
+        self._files_at = files_at
         self._clock = clock
         self._events = events
         self._declarations = tuple(declarations)
@@ -111,14 +115,17 @@ class ModelService(ModelImports):
         name: str | None = None,
         aliases: Iterable[str] = (),
         defaults: ModelDefaults | None = None,
+        runner: str | None = None,
     ) -> Model:
         """Read the file that ``reference`` names and keep it as a model.
 
         ``reference`` is a path, relative to the working directory or absolute, with ``~`` for
         a home; or, as a text, ``NAME:REST`` for what the source ``NAME`` calls ``REST``. A
         projector that lies beside the file and is the model's is kept with it.
+        ``runner``: the path is one on the machine of its servers, which will serve the model.
 
         Raises:
+            NodeUnreachable: that machine cannot be reached.
             ModelFileMissing, InvalidModelFile: there is no model there.
             AdapterError: the source that it names is broken.
             ModelExists: the name, or an alias, is taken.
@@ -127,9 +134,12 @@ class ModelService(ModelImports):
         names = tuple(dict.fromkeys(check_alias(alias) for alias in aliases))
         if not isinstance(reference, str):
             reference = reference_of(reference)
-        located = await self._sources.locate(reference)
-        projector = await self._projector_of(located)
+        source = await self._source_at(runner)
+        is_here = source is self._sources
+        located = await source.locate(reference)
+        projector = await _projector_of(located, source)
         await self.refresh()
+        defaults = defaults or ModelDefaults()
         model = Model(
             id=0,
             name=located.suggested_name if name is None else name,
@@ -139,8 +149,11 @@ class ModelService(ModelImports):
             marks=located.marks,
             mmproj_path=None if projector is None else projector.path,
             aliases=names,
-            defaults=defaults or ModelDefaults(),
-            origin=ModelOrigin(kind=self._sources.split(reference)[0]),
+            defaults=attrs.evolve(defaults, runner=runner) if runner else defaults,
+            origin=ModelOrigin(
+                kind=self._sources.split(reference)[0] if is_here else FILES,
+                runner=None if is_here else runner,
+            ),
             added_at=self._clock.now(),
         )
         self._refuse_declared_names((model.name, *names))
@@ -221,15 +234,16 @@ class ModelService(ModelImports):
         self._index = NameIndex(models.values())
         self._revision = revision
 
-    async def _projector_of(self, located: LocatedModel) -> Projector | None:
-        path = located.paths[0]
-        projectors = await self._sources.projectors(path.parent)
-        return choose_projector(path, located.facts, projectors)
+    async def _source_at(self, runner: str | None) -> ModelSource:
+        files = None
+        if runner is not None and self._files_at is not None:
+            files = await self._files_at(runner)
+        return self._sources if files is None else self._sources.elsewhere(files)
 
     async def _declare(self, item: Declaration) -> Model:
         try:
             located = await self._sources.locate(reference_of(item.path))
-            projector = await self._projector_of(located)
+            projector = await _projector_of(located, self._sources)
         except ModelError:
             projector = None
             # An engine of the user's may serve what we cannot read, or the file may come later.
@@ -251,6 +265,11 @@ class ModelService(ModelImports):
             defaults=item.defaults,
             origin=ModelOrigin(kind="config"),
         )
+
+
+async def _projector_of(located: LocatedModel, source: ModelSource) -> Projector | None:
+    path = located.paths[0]
+    return choose_projector(path, located.facts, await source.projectors(path.parent))
 
 
 def _overlaid(declared: Mapping[str, Model], rows: Iterable[Model]) -> Mapping[str, Model]:

@@ -7,21 +7,22 @@ from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 from gglib.domain.file_mark import same_files
-from gglib.domain.model import Model, ModelOrigin
+from gglib.domain.model import Model, ModelDefaults, ModelOrigin
 from gglib.domain.projector import Projector, choose_projector
 from gglib.errors import ModelError
 from gglib.ports.clock import Clock
 from gglib.ports.event_sink import EventSink
 from gglib.ports.model_catalog import ModelCatalog
-from gglib.ports.model_source import FolderSurvey, FoundFiles, PassedOver
+from gglib.ports.model_source import FolderSurvey, FoundFiles, ModelSource, PassedOver
 from gglib.services.catalog_steps import (
     CatalogSteps,
     ScanOutcome,
     ScanStep,
+    names_of,
     seeing_by,
     with_files,
 )
-from gglib.services.sources import FILES, ModelSources
+from gglib.services.sources import FILES
 
 __all__ = ["scan_folders"]
 
@@ -29,7 +30,8 @@ __all__ = ["scan_folders"]
 async def scan_folders(
     folders: Iterable[str | os.PathLike[str]],
     *,
-    sources: ModelSources,
+    sources: ModelSource,
+    runner: str | None,
     catalog: ModelCatalog,
     declared: Collection[Model],
     clock: Clock,
@@ -37,11 +39,18 @@ async def scan_folders(
     prune: bool,
     on_step: Callable[[ScanStep], None] | None,
 ) -> list[ScanStep]:
-    """See ``ModelService.scan``. Files of ``declared`` models are left to their declarations."""
-    rows = await catalog.list()
+    """See ``ModelService.scan``. Files of ``declared`` models are left to their declarations.
+
+    ``runner``: on whose machine the folders are; ``None``: on this one.
+    """
+    everything = await catalog.list()
+    names = names_of((*everything, *declared))
+    rows = [row for row in everything if row.origin.runner == runner]
+    if runner is not None:
+        declared = [model for model in declared if model.defaults.runner == runner]
     known = {path for model in (*rows, *declared) for path in model.paths}
     surveys = [await sources.survey(os.fspath(folder), known) for folder in folders]
-    scan = _Scan(sources, catalog, clock, events, rows, declared, on_step)
+    scan = _Scan(sources, catalog, clock, events, rows, declared, names, on_step, runner=runner)
     await scan.take(_merged(surveys), prune=prune)
     return scan.steps
 
@@ -113,7 +122,8 @@ class _Scan(CatalogSteps):
             name=located.suggested_name,
             paths=located.paths,
             size_bytes=located.size_bytes,
-            origin=ModelOrigin(kind=FILES),
+            origin=ModelOrigin(kind=FILES, runner=self._runner),
+            defaults=ModelDefaults(runner=self._runner),
             added_at=self._clock.now(),
         )
         change = with_files(located, choose_projector(path, located.facts, projectors))

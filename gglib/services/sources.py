@@ -11,6 +11,7 @@ from pathlib import Path
 from gglib.domain.file_mark import FileMark
 from gglib.domain.projector import Projector
 from gglib.errors import InvalidValue, ModelFileMissing
+from gglib.ports.far_files import FarFiles
 from gglib.ports.model_source import FolderSurvey, LocatedModel, ModelSource
 
 __all__ = ["FILES", "ModelSources", "check_source_name", "reference_of"]
@@ -103,6 +104,10 @@ class ModelSources(ModelSource):
             if _REFERENCE.fullmatch(reference) and (known := self._known()):
                 raise ModelFileMissing(Path(reference), tuple(sorted(known))) from None
             raise
+
+    def elsewhere(self, files: FarFiles) -> ModelSource:
+        """Ask the source of files."""
+        return self._files.elsewhere(files)
 
     async def projectors(self, folder: Path) -> tuple[Projector, ...]:
         """Ask the source of files."""

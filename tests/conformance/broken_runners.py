@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,6 +19,7 @@ import pytest
 from conformance.mock_runners import OnPaper
 
 from gglib.domain.config import SERVER_ID_VARIABLE, ServerConfig
+from gglib.domain.device import Device
 from gglib.domain.handle import ProcessHandle
 from gglib.domain.health import ServerHealth
 from gglib.domain.ids import new_server_id
@@ -61,6 +62,9 @@ class SoundRunner(ProcessRunner):
 
     async def list_running(self) -> list[ProcessHandle]:
         return await self.inner.list_running()
+
+    async def devices(self) -> Sequence[Device] | None:
+        return await self.inner.devices()
 
     async def has_file(self, path: Path) -> bool:
         return await self.inner.has_file(path)
@@ -769,6 +773,27 @@ class FindsEveryFile(SoundRunner):
 
 class TestFindsEveryFile(AroundLocal, ListingPromises):
     kind = FindsEveryFile
+
+
+class TellsOneDeviceTwice(SoundRunner):
+    async def devices(self) -> Sequence[Device] | None:
+        return [Device(name="cpu", kind="cpu", total_bytes=2, free_bytes=1)] * 2
+
+
+class TestTellsOneDeviceTwice(AroundMock, ListingPromises):
+    kind = TellsOneDeviceTwice
+
+
+class TellsDevicesNowAndThen(SoundRunner):
+    told = False
+
+    async def devices(self) -> Sequence[Device] | None:
+        self.told = not self.told
+        return [Device(name="cpu", kind="cpu", total_bytes=2, free_bytes=1)] if self.told else None
+
+
+class TestTellsDevicesNowAndThen(AroundMock, ListingPromises):
+    kind = TellsDevicesNowAndThen
 
 
 # Ending

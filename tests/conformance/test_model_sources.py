@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
+import attrs
 import pytest
+from support.far_machine import FarMachine, far_machine
 from support.gguf_files import U32, pair, write_model
 
 from gglib.domain.model import Capability, ModelFacts
+from gglib.ports.context import AdapterContext
+from gglib.ports.model_source import ModelSource
 from gglib.testing import ModelSourceContract
 from gglib.testing.contracts.model_source import KnownModel, OpenSource
-from gglib_adapters.sources.file import open_file_source
+from gglib_adapters.runners.ssh import open_ssh_runner
+from gglib_adapters.sources.file import FileModelSource, open_file_source
 
 
 def write_shards(folder: Path, *, skip: int | None = None) -> list[Path]:
@@ -64,3 +71,26 @@ class TestFileSource(ModelSourceContract):
         path = tmp_path / "text.gguf"
         path.write_text("GGUF, it says, and is none")
         return str(path)
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FarMachine]:
+    """Give a machine behind an OpenSSH server."""
+    with far_machine(tmp_path_factory.mktemp("box")) as machine:
+        yield machine
+
+
+class TestFarSource(TestFileSource):
+    """The same files, on another machine: on this one, behind an OpenSSH server."""
+
+    backends = ("asyncio",)
+
+    @pytest.fixture
+    def open_source(self, machine: FarMachine) -> OpenSource:
+        @asynccontextmanager
+        async def opened(context: AdapterContext) -> AsyncIterator[ModelSource]:
+            there = attrs.evolve(context, name="box", settings=machine.settings)
+            async with open_ssh_runner(there) as runner:
+                yield FileModelSource().elsewhere(runner.files)
+
+        return opened

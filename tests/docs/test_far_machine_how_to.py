@@ -19,7 +19,7 @@ from gglib.services.demo.tiny_gguf import tiny_gguf
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(120)]
 
 PAGE = ROOT / "docs" / "how-to" / "serve-from-another-machine.md"
-FAR_MODEL = "/srv/models/qwen.gguf"
+FAR_FOLDER = "/srv/models"
 
 
 def script(path: Path, line: str) -> None:
@@ -39,19 +39,21 @@ def test_how_to_works_as_it_is_written(tmp_path: Path) -> None:
         script(tmp_path / "bin" / "ssh", f"{ssh} -F {machine.config}")
         engine = f"{sys.executable} -P -m gglib_adapters.engines.embedded_server"
         script(machine.folder / "home" / "llama.cpp" / "llama-server", engine)
-        model = machine.folder / "qwen.gguf"
-        model.write_bytes(tiny_gguf())
+        models = machine.folder / "models"
+        models.mkdir()
+        for name in ("qwen", "small"):
+            (models / f"{name}.gguf").write_bytes(tiny_gguf())
 
         path = f"{tmp_path / 'bin'}:{Path(sys.executable).parent}:/usr/bin:/bin"
         home = Home.make(tmp_path, PATH=path)
         said: dict[str, str] = {}
         for block in blocks_of(PAGE):
             if block.language == "toml":
-                home.configure(block.code.replace(FAR_MODEL, str(model)))
+                home.configure(block.code.replace(FAR_FOLDER, str(models)))
             for line in block.code.splitlines():
                 if block.language == "console" and line.startswith("$ "):
                     done = subprocess.run(
-                        shlex.split(line.removeprefix("$ ")),
+                        shlex.split(line.removeprefix("$ ").replace(FAR_FOLDER, str(models))),
                         env=dict(home.environment),
                         capture_output=True,
                         text=True,
@@ -65,6 +67,9 @@ def test_how_to_works_as_it_is_written(tmp_path: Path) -> None:
         steps = [line.split("  ")[1].strip() for line in shown.splitlines()[1:]]
         found = said["gglib doctor --runner box"].splitlines()
         assert [line.split("  ")[1].strip() for line in found] == steps
+        scanned = said[f"gglib model scan --runner box {FAR_FOLDER}"].splitlines()
+        assert scanned == [f"added small ({models}/small.gguf)", "1 added, 1 unchanged"]
+        assert said["gglib model fit small"].endswith("/3 layers, ctx 2048, on box\n")
         assert "qwen" in said["gglib ps"]
         assert "model loaded" in said["gglib logs qwen"]
         kept = machine.folder / "home" / ".local" / "share" / "gglib" / "servers"

@@ -15,9 +15,11 @@ from gglib.ports.context import RunnerSet
 from gglib.ports.device_inventory import DeviceInventory
 from gglib.ports.event_sink import EventSink
 from gglib.ports.model_catalog import ModelCatalog
+from gglib.ports.model_source import ModelSource
 from gglib.ports.process_runner import ProcessRunner
 from gglib.ports.process_table import ProcessTable
 from gglib.services.intent import config_for
+from gglib.services.machines import Machines
 from gglib.services.memory_ledger import MemoryLedger
 from gglib.services.models import ModelService
 from gglib.services.serving import RunningServer
@@ -97,6 +99,7 @@ def paper_ledger(
     runners: dict[str, ProcessRunner] | None = None,
     clock: Clock | None = None,
     limits: dict[str, int] | None = None,
+    source: ModelSource | None = None,
     events: EventSink | None = None,
 ) -> MemoryLedger:
     """Return a ledger of a machine with 64 GiB and nothing on it, unless something else is said."""
@@ -110,8 +113,7 @@ def paper_ledger(
         catalog=catalog,
         models=models,
         registry=registry or MemoryServerRegistry(),
-        runners=RunnerSet(runners or {}),
-        default_runner="local",
+        machines=Machines(RunnerSet(runners or {}), "local", source or MockModelSource()),
         clock=clock,
         events=events or SilentSink(),
         limits=limits or {},

@@ -32,7 +32,7 @@ class BoundedReader:
     """A cursor over a file. Every length is checked against the file's size first.
 
     Memory stays below two windows of 1 MiB plus what ``take`` returns; work is bounded by
-    256 MiB read and 8 million items walked, whatever the file says.
+    ``read_limit_bytes`` read (256 MiB) and 8 million items walked, whatever the file says.
     """
 
     __slots__ = (
@@ -40,6 +40,7 @@ class BoundedReader:
         "_length",
         "_position",
         "_read_bytes",
+        "_read_limit_bytes",
         "_start",
         "_walked",
         "_window",
@@ -49,11 +50,17 @@ class BoundedReader:
     )
 
     def __init__(
-        self, file: io.RawIOBase, mark: FileMark, window_bytes: int = _WINDOW_BYTES
+        self,
+        file: io.RawIOBase | io.BytesIO,
+        mark: FileMark,
+        window_bytes: int = _WINDOW_BYTES,
+        *,
+        read_limit_bytes: int = _READ_LIMIT_BYTES,
     ) -> None:
         self.mark = mark
         self.size = mark.size_bytes
         self._window_bytes = window_bytes
+        self._read_limit_bytes = read_limit_bytes
         self._file = file
         self._window = b""
         self._start = 0
@@ -139,8 +146,8 @@ class BoundedReader:
         self._start, self._position = self.offset, 0
         wanted = min(max(count, self._window_bytes), self.size - self._start)
         self._read_bytes += wanted
-        if self._read_bytes > _READ_LIMIT_BYTES:
-            raise MalformedFile(f"its header is larger than {_READ_LIMIT_BYTES >> 20} MiB")
+        if self._read_bytes > self._read_limit_bytes:
+            raise MalformedFile(f"its header is larger than {self._read_limit_bytes >> 20} MiB")
         self._file.seek(self._start)
         window = self._file.read(wanted) or b""
         while len(window) < count:

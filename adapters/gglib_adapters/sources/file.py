@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import re
-import unicodedata
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,18 +16,18 @@ from gglib.domain.file_mark import FileMark
 from gglib.domain.projector import Projector
 from gglib.errors import InvalidModelFile
 from gglib.ports.context import AdapterContext
+from gglib.ports.far_files import FarFiles
 from gglib.ports.model_source import FolderSurvey, LocatedModel, ModelSource
-from gglib_adapters.sources.bounded_reader import MalformedFile, open_regular
-from gglib_adapters.sources.facts import facts_of
+from gglib_adapters.sources.bounded_reader import open_regular
+from gglib_adapters.sources.far import FarModelSource
 from gglib_adapters.sources.folders import survey_folder
-from gglib_adapters.sources.gguf_header import GgufHeader, read_gguf_header
+from gglib_adapters.sources.gguf_header import read_gguf_header
+from gglib_adapters.sources.located import located_from, suggested_name
 from gglib_adapters.sources.projector_files import projectors_in
-from gglib_adapters.sources.shards import shard_paths, stem_without_shard
+from gglib_adapters.sources.shards import shard_paths
 
 __all__ = ["FileModelSource", "absolute_path", "open_file_source", "suggested_name"]
 
-_NAMELESS = re.compile(r"sha256[-:][0-9a-f]{64}")
-_MAX_NAME = 200
 _DIGEST_BYTES = 16 << 20
 
 
@@ -52,6 +50,10 @@ class FileModelSource(ModelSource):
         suffix does not matter: an Ollama blob is as good as a ``.gguf``.
         """
         return await anyio.to_thread.run_sync(_locate, reference, abandon_on_cancel=True)
+
+    def elsewhere(self, files: FarFiles) -> ModelSource:
+        """Return the same for the files of another machine."""
+        return FarModelSource(files)
 
     async def projectors(self, folder: Path) -> tuple[Projector, ...]:
         """Return the projectors among the ``.gguf`` files in ``folder``."""
@@ -92,20 +94,8 @@ def _locate(reference: str) -> LocatedModel:
     # Read first: a name that cannot be a path, or a directory, gets its own reason.
     asked = read_gguf_header(path)
     paths = shard_paths(path)
-    first, *others = (asked if shard == path else read_gguf_header(shard) for shard in paths)
-    try:
-        _check_split(first, len(paths))
-        facts = facts_of(first, *(header.tensors for header in others))
-    except MalformedFile as error:
-        raise InvalidModelFile(paths[0], str(error)) from error
-    marks = (first.mark, *(header.mark for header in others))
-    return LocatedModel(
-        paths=paths,
-        size_bytes=sum(mark.size_bytes for mark in marks),
-        facts=facts,
-        suggested_name=suggested_name(paths[0].name, facts.display_name),
-        marks=marks,
-    )
+    headers = (asked if shard == path else read_gguf_header(shard) for shard in paths)
+    return located_from(paths, list(headers))
 
 
 def absolute_path(reference: str) -> Path:
@@ -119,24 +109,3 @@ def absolute_path(reference: str) -> Path:
         # Only the system can say what ".." means behind a link.
         return path.parent.resolve() / path.name
     return path.absolute()
-
-
-def _check_split(first: GgufHeader, found: int) -> None:
-    count = first.metadata.get("split.count", 0)
-    if isinstance(count, int) and count > 1 and count != found:
-        raise MalformedFile(
-            f"one of {count} shards, whose name must end in '-00001-of-{count:05d}.gguf'"
-        )
-
-
-def suggested_name(file_name: str, title: str | None = None) -> str:
-    """Return a valid model name for a file; ``title`` serves where the file's is a checksum."""
-    name = stem_without_shard(file_name)
-    if title is not None and _NAMELESS.fullmatch(name):
-        name = title
-    # Letters that only look different (full-width, ligatures) become the plain ones.
-    name = unicodedata.normalize("NFKC", name)
-    name = "".join(letter if letter.isprintable() else " " for letter in name)
-    name = re.sub(r"[/\\]+", "-", name)
-    name = re.sub(r"\.\.+", ".", name)[:_MAX_NAME].strip()
-    return name.lstrip("-. ").rstrip() or "model"

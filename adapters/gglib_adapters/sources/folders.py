@@ -14,7 +14,7 @@ from gglib_adapters.sources.bounded_reader import mark_of
 from gglib_adapters.sources.projector_files import find_projectors
 from gglib_adapters.sources.shards import shard_names
 
-__all__ = ["gone_below", "survey_folder"]
+__all__ = ["gone_below", "grouped", "survey_folder"]
 
 _MAX_NAMED = 5
 #: The numbers by which the system knows a file or folder, however it was reached.
@@ -25,7 +25,7 @@ def survey_folder(root: Path, known: Collection[Path]) -> FolderSurvey:
     """Return what lies in ``root`` and below; see ``ModelSource.survey``."""
     walk = _Walk(_identities(known))
     walk.enter_root(root)
-    groups, incomplete = _grouped(walk.files)
+    groups, incomplete = grouped(walk.files)
     projectors = tuple(find_projectors(paths[0] for paths in groups if len(paths) == 1))
     not_models = {projector.path for projector in projectors}
     return FolderSurvey(
@@ -133,7 +133,7 @@ def _identity(found: os.stat_result) -> _Identity:
     return found.st_dev, found.st_ino
 
 
-def _grouped(
+def grouped(
     files: Collection[Path],
 ) -> tuple[list[tuple[Path, ...]], list[PassedOver]]:
     """Return whole models, and those that lack shards."""

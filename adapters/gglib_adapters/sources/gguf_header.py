@@ -19,7 +19,9 @@ __all__ = [
     "GgufHeader",
     "GgufValue",
     "SkippedArray",
+    "parse_gguf_header",
     "peek_gguf_kind",
+    "peeked_kind",
     "read_gguf_header",
 ]
 
@@ -80,7 +82,16 @@ def read_gguf_header(path: Path) -> GgufHeader:
     Source: docs/gguf.md of ggml.
     """
     with open_bounded(path) as reader:
-        return _Parser(reader).parse()
+        return parse_gguf_header(reader)
+
+
+def parse_gguf_header(reader: BoundedReader) -> GgufHeader:
+    """Return the header that ``reader`` reads; see ``read_gguf_header``.
+
+    Raises:
+        MalformedFile: it is none.
+    """
+    return _Parser(reader).parse()
 
 
 def peek_gguf_kind(path: Path) -> tuple[str | None, str | None]:
@@ -92,7 +103,16 @@ def peek_gguf_kind(path: Path) -> tuple[str | None, str | None]:
         ModelFileMissing, InvalidModelFile: as for ``read_gguf_header``.
     """
     with open_bounded(path, _PEEK_BYTES) as reader:
-        found = _Parser(reader).peek()
+        return peeked_kind(reader)
+
+
+def peeked_kind(reader: BoundedReader) -> tuple[str | None, str | None]:
+    """Return what ``peek_gguf_kind`` does, of what ``reader`` reads.
+
+    Raises:
+        MalformedFile: it is no GGUF file.
+    """
+    found = _Parser(reader).peek()
     kinds = [found.get(key) for key in ("general.architecture", "general.type")]
     architecture, kind = (value if isinstance(value, str) else None for value in kinds)
     return architecture, kind

@@ -14,7 +14,13 @@ from gglib_adapters.sources.ggml_types import quantization_label
 from gglib_adapters.sources.gguf_header import GgufHeader, peek_gguf_kind, read_gguf_header
 from gglib_adapters.sources.memory_facts import count_of
 
-__all__ = ["find_projectors", "is_projector", "projectors_in"]
+__all__ = [
+    "find_projectors",
+    "is_projector",
+    "is_projector_kind",
+    "projector_of",
+    "projectors_in",
+]
 
 #: A folder with more files than this is no folder of models.
 _MAX_FILES = 10_000
@@ -26,6 +32,11 @@ def is_projector(path: Path) -> bool:
         architecture, kind = peek_gguf_kind(path)
     except ModelError:
         return False
+    return is_projector_kind(architecture, kind)
+
+
+def is_projector_kind(architecture: str | None, kind: str | None) -> bool:
+    """Whether that is what a projector says of itself."""
     return architecture == "clip" or kind == "mmproj"
 
 
@@ -34,7 +45,7 @@ def find_projectors(paths: Iterable[Path]) -> Iterator[Projector]:
     for path in paths:
         if is_projector(path):
             try:
-                yield _projector_of(path, read_gguf_header(path))
+                yield projector_of(path, read_gguf_header(path))
             except ModelError:
                 continue
 
@@ -53,7 +64,8 @@ def projectors_in(folder: Path) -> tuple[Projector, ...]:
     return tuple(find_projectors(folder / name for name in sorted(names)))
 
 
-def _projector_of(path: Path, header: GgufHeader) -> Projector:
+def projector_of(path: Path, header: GgufHeader) -> Projector:
+    """Return the projector whose header that is."""
     metadata, tensors = header.metadata, header.tensors
     kinds = ("vision", "audio")
     encoders = {kind: metadata.get(f"clip.has_{kind}_encoder") is True for kind in kinds}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from gglib.errors import ModelFileMissing
 
-__all__ = ["shard_names", "shard_paths", "stem_without_shard"]
+__all__ = ["missing_shards", "shard_names", "shard_paths", "stem_without_shard"]
 
 #: A name may claim 99,999 shards; no model has so many.
 _MAX_SHARDS = 1000
@@ -40,8 +41,13 @@ def shard_paths(path: Path) -> tuple[Path, ...]:
     paths = tuple(path.with_name(name) for name in shard_names(path.name))
     missing = [shard for shard in paths if not shard.exists()]
     if missing:
-        raise ModelFileMissing(missing[0], others_missing=tuple(missing[1:]))
+        raise missing_shards(missing)
     return paths
+
+
+def missing_shards(missing: Sequence[Path]) -> ModelFileMissing:
+    """Return the error that names the shards that are not there."""
+    return ModelFileMissing(missing[0], others_missing=tuple(missing[1:]))
 
 
 def shard_names(name: str) -> tuple[str, ...]:

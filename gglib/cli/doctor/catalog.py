@@ -38,7 +38,7 @@ async def look_at_models(parts: Composition) -> list[Finding]:
     for model in models:
         runner = runners.get(model.defaults.runner or parts.default_runner)
         # The files of servers elsewhere are there: `doctor --runner` looks for them.
-        is_here = runner is None or runner.takes_memory_here
+        is_here = model.origin.runner is None and (runner is None or runner.files is None)
         if is_here and not await anyio.Path(model.path).exists():
             missing.append(model)
     findings = [Finding("models", OK, f"{len(models)} known")]

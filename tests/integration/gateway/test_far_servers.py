@@ -126,6 +126,29 @@ async def test_model_cannot_start_on_a_machine_that_is_away(
             await until(lambda: is_answered(gateway))
 
 
+def test_budgets_of_its_machine_are_told_beside_those_of_this_one(home: Home) -> None:
+    """By ``/admin/pool``, ``ps`` and ``top``: what the server needs is needed there."""
+    with home.serve() as served:
+        assert served.chat("far").status_code == 200
+        (shown,) = home.json("ps")
+        assert set(shown["memory_bytes"]) == {"box/cpu"}
+        devices = {each["device"]: each for each in home.json("top", "--once")["devices"]}
+        assert set(devices) >= {"cpu", "box/cpu"}
+        assert devices["cpu"]["needed_bytes"] == 0
+        assert devices["box/cpu"]["needed_bytes"] == shown["memory_bytes"]["box/cpu"]
+        assert devices["box/cpu"]["budget_bytes"] > shown["memory_bytes"]["box/cpu"]
+
+
+def test_model_that_is_too_large_for_its_machine_is_refused_by_that_name(home: Home) -> None:
+    """A budget by hand holds there, too."""
+    settings = home.path / "gglib.toml"
+    settings.write_text(settings.read_text() + '[routing.budgets]\n"box/cpu" = 1000\n')
+    with home.serve() as served:
+        answer = served.chat("far")
+        assert answer.status_code == 503
+        assert "box/cpu" in answer.json()["error"]["message"]
+
+
 def test_commands_work_alike_for_a_server_elsewhere(home: Home) -> None:
     """``ps``, ``why``, ``logs`` and ``stop``, beside a gateway."""
     with home.serve() as served:

@@ -121,13 +121,11 @@ async def test_servers_of_others_count_with_what_they_have_yet_to_take() -> None
     assert ledger.budgets == {"cpu": 10 * GIB - (need - GIB)}
 
 
-async def test_model_that_is_served_elsewhere_needs_nothing_here() -> None:
-    """Its runner says so."""
-
-    class Elsewhere(MockRunner):
-        takes_memory_here = False
-
-    ledger = await opened(cpu(GIB, GIB), runners={"local": MockRunner(), "far": Elsewhere()})
+async def test_model_whose_memory_somebody_else_sees_to_needs_nothing() -> None:
+    """Its runner tells no devices."""
+    far = MockRunner()
+    far.far_devices = []
+    ledger = await opened(cpu(GIB, GIB), runners={"local": MockRunner(), "far": far})
     assert await ledger.needs(model(runner="far")) == {}
     assert (await ledger.needs(model()))["cpu"] > GIB
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from copy import copy
 from pathlib import Path
 
 from anyio.lowlevel import checkpoint
 
 from gglib.domain.config import ServerConfig
+from gglib.domain.device import Device
 from gglib.domain.handle import ProcessHandle
 from gglib.domain.health import ServerHealth
-from gglib.errors import NotRunning, StopFailed
+from gglib.errors import NodeUnreachable, NotRunning, StopFailed
 from gglib.ports.clock import Clock
+from gglib.ports.far_files import FarFiles
 from gglib.ports.process_runner import ProcessRunner
 from gglib_adapters.runners.mock.clock import FakeClock
 from gglib_adapters.runners.mock.controls import MockControls
@@ -58,6 +60,10 @@ class MockRunner(MockControls, ProcessRunner):
         super().__init__(scripts, clock or FakeClock(), world or MockWorld(), sockets=sockets)
         self.missing_files: set[Path] = set()
         """The files that ``has_file`` says are not there."""
+        self.far_devices: Sequence[Device] | NodeUnreachable | None = None
+        """What ``devices`` returns, or raises."""
+        self.far_files: FarFiles | None = None
+        """What ``files`` is."""
         self._stop_grace_s = stop_grace_s
         self._name = name
         self._node = node
@@ -117,6 +123,19 @@ class MockRunner(MockControls, ProcessRunner):
         self._record("list_running")
         await checkpoint()
         return [server.handle for server in self._world.running()]
+
+    async def devices(self) -> Sequence[Device] | None:
+        """Return ``far_devices``, or raise it."""
+        self._record("devices")
+        await checkpoint()
+        if isinstance(self.far_devices, NodeUnreachable):
+            raise copy(self.far_devices)
+        return self.far_devices
+
+    @property
+    def files(self) -> FarFiles | None:
+        """See the port."""
+        return self.far_files
 
     async def has_file(self, path: Path) -> bool:
         """Return whether ``path`` is not among ``missing_files``."""

@@ -13,7 +13,7 @@ from anyio.abc import ByteReceiveStream, ByteSendStream
 
 __all__ = ["Answer", "FarShell", "ShellLost"]
 
-_SCRIPT = Path(__file__).with_name("far.sh")
+_SCRIPTS = tuple(Path(__file__).with_name(name) for name in ("far.sh", "far_machine.sh"))
 
 #: More than this of an unfinished answer is none of far.sh's.
 _LIMIT_BYTES = 16 * 1024 * 1024
@@ -74,13 +74,13 @@ class FarShell:
         self.abandoned.set()
 
     async def teach(self) -> None:
-        """Let the shell read ``far.sh``.
+        """Let the shell read ``far.sh`` and what goes on from there.
 
         Raises:
             ShellLost: it ended.
         """
-        script = await anyio.to_thread.run_sync(_SCRIPT.read_bytes)
-        await self._send(script, None)
+        for path in _SCRIPTS:
+            await self._send(await anyio.to_thread.run_sync(path.read_bytes), None)
 
     async def ask(self, function: str, *arguments: str, timeout_s: float) -> Answer:
         """Return what ``function`` prints, called with ``arguments`` as they are.

@@ -11,6 +11,7 @@ import anyio.abc
 from ulid import ULID
 
 from gglib.domain.config import ServerConfig
+from gglib.domain.device import Device
 from gglib.domain.handle import ProcessHandle
 from gglib.domain.health import ServerHealth
 from gglib.domain.ids import check_server_id
@@ -23,6 +24,8 @@ from gglib_adapters.runners.section import read_section
 from gglib_adapters.runners.ssh.checkup import Checkup
 from gglib_adapters.runners.ssh.engines import FarEngines
 from gglib_adapters.runners.ssh.examination import examine
+from gglib_adapters.runners.ssh.far_devices import FarDevices
+from gglib_adapters.runners.ssh.far_files import SshFiles
 from gglib_adapters.runners.ssh.far_servers import FarServers
 from gglib_adapters.runners.ssh.lifecycle import Lifecycle
 from gglib_adapters.runners.ssh.link import Link
@@ -49,7 +52,17 @@ class SshProcessRunner(ProcessRunner):
     does not call dead: it raises ``NodeUnreachable``, or waits.
     """
 
-    __slots__ = ("_checkup", "_context", "_engines", "_life", "_link", "_servers", "_settings")
+    __slots__ = (
+        "_checkup",
+        "_context",
+        "_devices",
+        "_engines",
+        "_files",
+        "_life",
+        "_link",
+        "_servers",
+        "_settings",
+    )
 
     def __init__(
         self,
@@ -75,15 +88,25 @@ class SshProcessRunner(ProcessRunner):
             self._link, node=node, runner=context.name, orphan_ttl_s=settings.orphan_ttl_s
         )
         self._engines = FarEngines(self._link, node=node, path=settings.engine_path)
+        self._devices = FarDevices(self._link, context.clock, node=node)
+        self._files = SshFiles(self._link, node=node)
         self._life = Lifecycle(context, settings, tasks, self._link, self._servers)
         self._checkup = Checkup(
             context, self._link, self._servers, timeout_s=settings.health_timeout_s
         )
 
     @property
-    def takes_memory_here(self) -> bool:
-        """Say no: its servers take the far machine's memory."""
-        return False
+    def files(self) -> SshFiles:
+        """The files of the far machine."""
+        return self._files
+
+    async def devices(self) -> Sequence[Device]:
+        """Return the memory of the far machine, and of its GPUs.
+
+        Raises:
+            NodeUnreachable: it cannot be asked.
+        """
+        return await self._devices.all()
 
     async def engine_there(self, engines: EngineSet, name: str | None) -> Engine:
         """Return the engine as it is on the far machine; see ``FarEngines.get``."""

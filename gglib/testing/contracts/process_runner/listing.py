@@ -1,4 +1,4 @@
-"""What ``list_running``, ``adopt`` and ``has_file`` promise."""
+"""What ``list_running``, ``adopt``, ``has_file`` and ``devices`` promise."""
 
 from __future__ import annotations
 
@@ -95,3 +95,17 @@ class ListingPromises(RunnerPromises):
         if self.knows_files:
             missing = await runner.has_file(folder / "missing.gguf")
             assert not missing, "a file that is not there is not found"
+
+    async def test_memory_elsewhere_is_told_like_an_inventory_tells_it(
+        self, runner: PatientRunner
+    ) -> None:
+        """``devices``: the machine's own first, each name once; or none, where they run here."""
+        first, second = await runner.devices(), await runner.devices()
+        assert (first is None) == (second is None), "devices() is None always, or never"
+        if not first or not second:
+            return
+        names = [device.name for device in first]
+        assert names == [device.name for device in second], "a device must keep its name"
+        assert names[0] == "cpu", "the machine's own memory must come first"
+        assert len(set(names)) == len(names), "names of devices must differ"
+        assert all("/" not in name for name in names), "the runner's name is put before by gglib"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -11,6 +11,7 @@ import anyio
 import pytest
 
 from gglib.domain.config import ServerConfig
+from gglib.domain.device import Device
 from gglib.domain.handle import ProcessHandle
 from gglib.domain.health import ServerHealth
 from gglib.ports.process_runner import ProcessRunner
@@ -61,6 +62,10 @@ class PatientRunner(ProcessRunner):
     async def list_running(self) -> list[ProcessHandle]:
         """See ``ProcessRunner``."""
         return await self._answer("list_running", self.inner.list_running())
+
+    async def devices(self) -> Sequence[Device] | None:
+        """See ``ProcessRunner``."""
+        return await self._answer("devices", self.inner.devices())
 
     async def has_file(self, path: Path) -> bool:
         """See ``ProcessRunner``."""

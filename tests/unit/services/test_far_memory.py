@@ -1,0 +1,216 @@
+"""Models on other machines are held to what those have, and never to what this one has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import anyio
+import attrs
+import pytest
+from support.ledgers import PaperDevices, PaperProcesses, paper_ledger, running
+
+from gglib.domain.device import Device
+from gglib.domain.events import AdapterFailed
+from gglib.domain.model import Model, ModelDefaults
+from gglib.errors import AdapterError, ConfigurationError, NodeUnreachable
+from gglib.ports.process_runner import ProcessRunner
+from gglib.services import machines
+from gglib.services.memory_ledger import MemoryLedger
+from gglib.services.routing.planners.base import Held
+from gglib.services.routing.planners.memory import MemoryPlanner
+from gglib.services.routing.terms import ModelTerms
+from gglib.services.serving import RunningServer
+from gglib.testing import MockRunner
+from gglib.testing.contexts import RecordingSink
+from gglib.testing.mock_parts import MockModelSource
+from gglib_adapters.catalog.memory import MemoryModelCatalog
+
+pytestmark = pytest.mark.anyio
+GIB = 2**30
+AWAY = NodeUnreachable("box", "connect", "no answer within 10 s", "does `ssh box` work?")
+
+
+def device(name: str, total: int, free: int) -> Device:
+    """Return a device of that name."""
+    kind = name.rstrip("0123456789")
+    return Device(name=name, kind=kind, total_bytes=total, free_bytes=free)
+
+
+def model(number: int = 1, size_bytes: int = GIB, **defaults: Any) -> Model:
+    """Return a model that is served on ``box``."""
+    return Model(
+        id=number,
+        name=f"m{number}",
+        paths=(Path(f"/m{number}.gguf"),),
+        size_bytes=size_bytes,
+        defaults=ModelDefaults(server={"context_size": 256}, **{"runner": "box", **defaults}),
+    )
+
+
+def on_box(kept: Model) -> RunningServer:
+    """Return a server of the model there."""
+    server = running(kept, pid=7, node="box")
+    return attrs.evolve(server, record=attrs.evolve(server.record, runner="box"))
+
+
+class Machine:
+    """This machine with 4 GiB, and ``box``, whose devices a test says."""
+
+    def __init__(
+        self, *there: Device, more: dict[str, ProcessRunner] | None = None, **parts: Any
+    ) -> None:
+        self.box = MockRunner()
+        self.box.far_devices = there
+        self.catalog = MemoryModelCatalog()
+        self.ledger = paper_ledger(
+            devices=PaperDevices(device("cpu", 4 * GIB, 2 * GIB)),
+            processes=PaperProcesses({7: (3 * GIB, 3 * GIB)}),
+            catalog=self.catalog,
+            runners={"local": MockRunner(), "box": self.box, **(more or {})},
+            **parts,
+        )
+
+    async def opened(self) -> MemoryLedger:
+        """Return the ledger, measured, of a catalog with one model of ``box``."""
+        await self.catalog.add(model())
+        await self.ledger.open()
+        return self.ledger
+
+
+async def test_budgets_of_a_machine_carry_the_name_of_its_runner() -> None:
+    """What is left to others is left there, too; GPUs are had whole."""
+    machine = Machine(device("cpu", 40 * GIB, 40 * GIB), device("cuda0", 8 * GIB, 7 * GIB))
+    ledger = await machine.opened()
+    assert ledger.budgets == {
+        "cpu": 2 * GIB,
+        "box/cpu": 39 * GIB,
+        "box/cuda0": 7 * GIB,
+    }
+
+
+async def test_model_needs_what_it_needs_there_and_nothing_here() -> None:
+    """Though it would not fit here."""
+    ledger = await Machine(device("cpu", 40 * GIB, 40 * GIB)).opened()
+    needs = await ledger.needs(model(size_bytes=20 * GIB))
+    assert set(needs) == {"box/cpu"}
+    assert needs["box/cpu"] > 20 * GIB
+    assert set(await ledger.needs(model(runner="local"))) == {"cpu"}
+
+
+async def test_models_of_different_machines_never_evict_each_other() -> None:
+    """One that needs all of ``box`` leaves alone what fills this machine."""
+    ledger = await Machine(device("cpu", 4 * GIB, 4 * GIB)).opened()
+    planner = MemoryPlanner(ledger.budgets)
+
+    async def terms(each: Model) -> ModelTerms:
+        return ModelTerms(model_id=each.id, name=each.name, memory=await ledger.needs(each))
+
+    here = await terms(model(1, runner="local"))
+    there = await terms(model(2, size_bytes=3 * GIB))
+    also_there = await terms(model(3, size_bytes=3 * GIB))
+    held = [Held(server=1, terms=here, movable=True)]
+    assert planner.plan(there, held) == frozenset()
+    held.append(Held(server=2, terms=there, movable=True))
+    assert planner.plan(also_there, held) == frozenset({2})
+
+
+async def test_context_is_what_the_other_machine_has_room_for() -> None:
+    """The model's own is for a larger one."""
+    facts = (await MockModelSource().locate("m.gguf")).facts
+    facts = attrs.evolve(
+        facts, context_length=131_072, layers=32, heads=32, kv_heads=32, embedding_size=4096
+    )
+    asked = attrs.evolve(model(), facts=facts, defaults=ModelDefaults(runner="box"))
+    small = await Machine(device("cpu", 16 * GIB, 16 * GIB)).opened()
+    large = await Machine(device("cpu", 400 * GIB, 400 * GIB)).opened()
+    reduced = (await small.place(asked)).context_size
+    assert reduced is not None
+    assert 4096 <= reduced < 131_072
+    assert (await large.place(asked)).context_size is None
+
+
+async def test_machine_that_is_away_keeps_its_last_budgets() -> None:
+    """And what was known of it still says what fits."""
+    machine = Machine(device("cpu", 40 * GIB, 40 * GIB))
+    ledger = await machine.opened()
+    machine.box.far_devices = AWAY
+    await ledger.measure([])
+    assert ledger.budgets["box/cpu"] == 39 * GIB
+    assert "box/cpu" in await ledger.needs(model())
+
+
+async def test_machine_that_was_never_there_is_told_and_counts_from_its_return() -> None:
+    """Nothing is started blindly on it."""
+    machine = Machine()
+    machine.box.far_devices = AWAY
+    ledger = await machine.opened()
+    assert set(ledger.budgets) == {"cpu"}
+    with pytest.raises(NodeUnreachable, match="box cannot be reached"):
+        await ledger.place(model())
+    machine.box.far_devices = [device("cpu", 40 * GIB, 30 * GIB)]
+    assert (await ledger.place(model())).memory["box/cpu"] > GIB
+    assert ledger.budgets["box/cpu"] == 30 * GIB
+
+
+async def test_budget_there_stays_while_a_server_is_on_it() -> None:
+    """What it has taken of it is not known; when it is gone, what is free is the budget."""
+    machine = Machine(device("cpu", 40 * GIB, 30 * GIB))
+    ledger = await machine.opened()
+    machine.box.far_devices = [device("cpu", 40 * GIB, 11 * GIB)]
+    await ledger.measure([on_box(model())])
+    assert ledger.budgets["box/cpu"] == 30 * GIB
+    assert not await ledger.observe(on_box(model())), "a pid there is another process here"
+    await ledger.measure([])
+    assert ledger.budgets["box/cpu"] == 11 * GIB
+
+
+async def test_budget_by_hand_holds_there_and_one_for_no_device_is_refused() -> None:
+    """The error names the devices of that machine; what is away may have any."""
+    there = device("cpu", 40 * GIB, 30 * GIB)
+    ledger = await Machine(there, limits={"box/cpu": 5}).opened()
+    assert ledger.budgets["box/cpu"] == 5
+    with pytest.raises(ConfigurationError, match=r"box/cuda7: .*runner 'box' has box/cpu"):
+        await Machine(there, limits={"box/cuda7": 5}).opened()
+    with pytest.raises(ConfigurationError, match=r"cellar/cpu: there is no such device"):
+        await Machine(there, limits={"cellar/cpu": 5}).opened()
+    away = Machine(limits={"box/cuda7": 5})
+    away.box.far_devices = AWAY
+    await away.opened()
+
+
+async def test_runner_that_cannot_tell_its_devices_is_named_once_and_harms_nobody() -> None:
+    """Its own models are refused; this machine's go on."""
+
+    class Broken(MockRunner):
+        async def devices(self) -> list[Device]:
+            raise ValueError("a bug")
+
+    events = RecordingSink()
+    machine = Machine(events=events, more={"broken": Broken()})
+    await machine.catalog.add(model(9, runner="broken"))
+    ledger = await machine.opened()
+    await ledger.measure([])
+    (failed,) = events.events
+    assert isinstance(failed, AdapterFailed)
+    assert failed.adapter_name == "broken"
+    with pytest.raises(AdapterError, match="a bug"):
+        await ledger.place(model(9, runner="broken"))
+    assert set(ledger.budgets) == {"cpu"}
+
+
+async def test_machine_that_hangs_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A measurement goes on without it."""
+    monkeypatch.setattr(machines, "_SURVEY_TIMEOUT_S", 0.01)
+
+    class Hanging(MockRunner):
+        async def devices(self) -> list[Device]:
+            await anyio.sleep_forever()
+            raise AssertionError
+
+    machine = Machine(device("cpu", 40 * GIB, 40 * GIB), more={"hanging": Hanging()})
+    await machine.catalog.add(attrs.evolve(model(9, runner="hanging"), name="m9"))
+    ledger = await machine.opened()
+    assert set(ledger.budgets) == {"cpu", "box/cpu"}
+    with pytest.raises(NodeUnreachable, match="has not told its memory"):
+        await ledger.place(model(9, runner="hanging"))
