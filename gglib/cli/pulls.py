@@ -21,7 +21,7 @@ from gglib.errors import GglibError
 if TYPE_CHECKING:
     from gglib.services.pulling.service import PullService
 
-__all__ = ["downloads", "outdated", "pull", "quants", "search"]
+__all__ = ["downloads", "fetch", "outdated", "pull", "quants", "search"]
 
 _DONE, _FAILED, _CANCELLED, _CURRENT = "done", "failed", "cancelled", "current"
 
@@ -157,7 +157,24 @@ def pull(
     mmproj
         Fetch a projector, too, for images; else if there is one.
     """
-    reference = parse_reference(model, revision)
+    last = fetch(parse_reference(model, revision), common, name=name, mmproj=mmproj)
+    if not common.json:
+        _say_end(last)
+    return 0 if last.get("state") in {_DONE, _CURRENT} else 1
+
+
+def fetch(
+    reference: RepositoryReference,
+    common: Common,
+    *,
+    name: str | None = None,
+    mmproj: bool | None = None,
+) -> dict[str, Any]:
+    """Fetch a model, showing how far it is; return how that ended, as ``describe_pull`` tells it.
+
+    Raises:
+        HubError, PullFailed, NoSpace: it cannot be fetched.
+    """
 
     async def work() -> dict[str, Any]:
         last: dict[str, Any] = {}
@@ -171,13 +188,10 @@ def pull(
         return last
 
     try:
-        last = anyio.run(work)
+        return anyio.run(work)
     except KeyboardInterrupt:
         tell("stopped; what is there is kept, the same command goes on from it")
         raise
-    if not common.json:
-        _say_end(last)
-    return 0 if last.get("state") in {_DONE, _CURRENT} else 1
 
 
 def downloads(*, cancel: str | None = None, common: Common = COMMON) -> None:

@@ -6,7 +6,7 @@ import contextlib
 import signal
 import ssl
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,10 +19,11 @@ from gglib.cli.gateway_client import find_gateway
 from gglib.cli.options import COMMON, Common, compose_for, settings_for
 from gglib.cli.output import size, tell
 from gglib.cli.sampling import with_parameter
+from gglib.domain.hub import RepositoryReference, parse_reference
 from gglib.domain.inference import InferenceConfig
 from gglib.domain.model import Model
 from gglib.domain.server_address import ServerAddress
-from gglib.errors import InvalidRequest, ModelNotFound
+from gglib.errors import GglibError, InvalidRequest, ModelNotFound, PullFailed
 
 if TYPE_CHECKING:
     from gglib.cli.conversation import Conversation
@@ -51,7 +52,7 @@ def run(
     set_: Annotated[tuple[str, ...], Parameter(name="--set", negative=())] = (),
     common: Common = COMMON,
 ) -> None:
-    """Chat with a model. It is added, and started, if need be.
+    """Chat with a model. It is fetched, added, and started, if need be.
 
     With a gateway running, the gateway serves it; without one, it is served for as long as
     the chat lasts.
@@ -59,7 +60,7 @@ def run(
     Parameters
     ----------
     model
-        Its name, or a GGUF file.
+        Its name, a GGUF file, or OWNER/NAME of a hub, with :QUANTIZATION if not the best that fits.
     prompt
         Ask this, print the answer, and end. What is piped in is part of the question.
     system
@@ -71,7 +72,7 @@ def run(
     """
     inference = reduce(with_parameter, set_, InferenceConfig())
     question = _question(prompt)
-    found = anyio.run(_find, model, common)
+    found = anyio.run(_find, model, common) or _fetched(model, common)
     _end_on_signals()
     with _answering(found, common, context_size) as address, _talk(address, found) as talk:
         talk.system = system
@@ -111,14 +112,20 @@ def _question(prompt: str | None) -> str | None:
     return "\n\n".join(parts)
 
 
-async def _find(name: str, common: Common) -> Model:
-    """Return the model of that name, or of that file; a file that is new is added."""
+async def _find(name: str, common: Common) -> Model | None:
+    """Return the model of that name, file or repository; ``None``: it is to be fetched.
+
+    A file that is new is added.
+    """
     async with compose_for(common) as parts:
         models = await parts.models()
         try:
             return (await models.resolve(name)).model
         except ModelNotFound:
             path, is_file = _file(name)
+            reference = None if is_file else _repository(name)
+            if reference is not None:
+                return _pulled(await models.list(), reference)
             if not is_file:
                 raise
         for known in await models.list():
@@ -127,6 +134,38 @@ async def _find(name: str, common: Common) -> Model:
         added = await models.add(path)
         tell(f"added {added.name} ({size(added.size_bytes)})")
         return added
+
+
+def _repository(name: str) -> RepositoryReference | None:
+    try:
+        return parse_reference(name)
+    except GglibError:
+        return None
+
+
+def _pulled(models: Iterable[Model], reference: RepositoryReference) -> Model | None:
+    """Return the model that has come from there, if one has; the newest of several."""
+    for model in sorted(models, key=lambda each: -each.added_at):
+        if not model.origin.fetched or model.origin.repository != reference.repository:
+            continue
+        # Each quantization has a folder of its own.
+        wanted = reference.quantization
+        if wanted is None or wanted.casefold() in map(str.casefold, model.path.parts):
+            return model
+    return None
+
+
+def _fetched(name: str, common: Common) -> Model:
+    from gglib.cli.pulls import fetch
+
+    told = fetch(parse_reference(name), common)
+    if told["state"] == "cancelled":
+        raise PullFailed(f"{name} was cancelled by somebody")
+    found = anyio.run(_find, str(told["model"]), common)
+    if found is None:
+        raise ModelNotFound(str(told["model"]))
+    tell(f"pulled {found.name} ({size(found.size_bytes)})")
+    return found
 
 
 def _file(name: str) -> tuple[Path, bool]:

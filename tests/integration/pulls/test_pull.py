@@ -6,9 +6,13 @@ import json
 import subprocess
 from pathlib import Path
 
+import pytest
 from support.commands import Home, gglib
+from support.extras import require_embedded_engine
 from support.hub import LocalHub
 from support.pulled import files_below, model_bytes, projector_bytes, shard_bytes
+
+from gglib.services.demo.tiny_gguf import tiny_gguf
 
 
 def test_pulled_model_is_verified_and_in_the_catalog(hub: LocalHub, home: Home) -> None:
@@ -185,3 +189,21 @@ def test_fetched_file_may_be_deleted_with_its_model(hub: LocalHub, home: Home) -
 
     assert done.returncode == 0, done.stderr
     assert files_below(home) == []
+
+
+@pytest.mark.engine
+def test_repository_can_be_run(hub: LocalHub, home: Home) -> None:
+    """It is fetched, and answers; the second time it is there, whatever the hub says."""
+    require_embedded_engine()
+    hub.add("acme/tiny", {"tiny-F32.gguf": tiny_gguf()})
+    ask = ("-p", "hi", "--set", "max_tokens=4")
+    done = home.run_apart("run", "acme/tiny", *ask)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+    assert "pulled tiny-F32 (" in done.stderr
+    sent = hub.sent_bytes
+    again = home.run_apart("run", "acme/tiny:f32", *ask)
+    assert again.returncode == 0, again.stderr
+    assert "pulled" not in again.stderr
+    assert hub.sent_bytes == sent
+    assert home.run_apart("run", "acme/none", *ask).returncode == 3
