@@ -127,11 +127,15 @@ def is_served_alike(one: Model, other: Model) -> bool:
 
 
 def implied_settings(model: Model, engine: str) -> dict[str, Any]:
-    """Return what follows from a model's file, and from what lies beside it."""
+    """Return what follows from a model's file, and from what lies beside it.
+
+    Of an engine of the user's nobody knows what it can be told: it is told what is set.
+    """
+    if engine not in DEFAULT_ENGINES:
+        return {}
     capabilities = model.facts.capabilities
     if capabilities & _TEXT:
-        # Of another engine nobody knows whether it takes one: it is told by mmproj_path.
-        found = model.mmproj_path if engine in DEFAULT_ENGINES else None
+        found = model.mmproj_path
         return {} if found is None else {"mmproj_path": found}
     if Capability.RERANK in capabilities:
         return {"embeddings": True, "pooling": "rank"}

@@ -76,9 +76,16 @@ def test_model_that_only_embeds_is_served_for_that(
     capabilities: tuple[Capability, ...], expected: tuple[bool, str | None]
 ) -> None:
     """The file's own facts decide, where nobody says."""
-    config = config_for(model(*capabilities), {}, "stub")
+    config = config_for(model(*capabilities), {}, "embedded")
     assert expected == (config.embeddings, config.pooling)
-    assert not config_for(model(*capabilities), {"embeddings": False}, "stub").embeddings
+    assert not config_for(model(*capabilities), {"embeddings": False}, "embedded").embeddings
+
+
+def test_engine_of_the_users_is_told_what_is_set_and_no_more() -> None:
+    """A command that names nothing else would refuse an embedding model."""
+    config = config_for(model(Capability.EMBEDDING), {}, "stub")
+    assert (config.embeddings, config.pooling) == (False, None)
+    assert config_for(model(Capability.EMBEDDING), {"embeddings": True}, "stub").embeddings
 
 
 @pytest.mark.parametrize(
