@@ -51,7 +51,7 @@ def soak(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Types, strictly; and what they promise to users, by files that are never run."""
-    session.install("-e", ".[llama]", *group("check"))
+    session.install("-e", ".[llama,otel]", *group("check"))
     session.run("mypy", *session.posargs)
     if not session.posargs:
         session.run("mypy", *sorted(str(path) for path in Path("tests/typing").glob("*.py")))

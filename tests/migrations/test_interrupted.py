@@ -79,15 +79,16 @@ anyio.run(main)
 """
 
 
-def test_upgrade_killed_at_any_statement_is_not_begun_or_done(tmp_path: Path) -> None:
-    """Kill -9 before each statement in turn: the old database stays whole, and upgrades later."""
+@pytest.mark.parametrize("step", [6, pytest.param(1, marks=pytest.mark.soak)])
+def test_upgrade_killed_at_any_statement_is_not_begun_or_done(tmp_path: Path, step: int) -> None:
+    """Kill -9 before one after the other: the old database stays whole, and upgrades later."""
     path = tmp_path / DATABASE_NAME
     make_database(path, "0001")
     before = dump(path)
     paths = [str(Path(__file__).parents[1]), *sys.path]
     statement = 0
     while True:
-        statement += 1
+        statement += step
         command = [sys.executable, "-c", KILLED, str(tmp_path), str(statement), *paths]
         status = subprocess.run(command, check=False).returncode
         if status == 0:

@@ -158,6 +158,7 @@ _ORIGIN: Choices = {
     "sha256": _TEXTS,
     "fetched": (True,),
     "branch": _TEXTS,
+    "runner": _TEXTS,
 }
 
 _MARKS = (
