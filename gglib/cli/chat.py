@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from gglib.cli.conversation import Conversation
-from gglib.cli.output import tell
+from gglib.cli.output import printable, tell
 from gglib.cli.sampling import with_parameter
 from gglib.errors import GglibError
 
@@ -94,7 +94,7 @@ class Chat:
         except KeyboardInterrupt:
             tell("stopped")
         except GglibError as error:
-            tell(f"gglib: {error}")
+            tell(printable(f"gglib: {error}"))
 
     def _obey(self, said: str) -> None:
         name, _, rest = said.partition(" ")
@@ -107,7 +107,7 @@ class Chat:
         try:
             command(rest.strip())
         except (GglibError, OSError) as error:
-            tell(f"gglib: {error}")
+            tell(printable(f"gglib: {error}"))
 
     # Commands
 

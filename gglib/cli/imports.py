@@ -10,7 +10,7 @@ import attrs
 from cyclopts import App, Parameter
 
 from gglib.cli.options import COMMON, Common, flags_of
-from gglib.cli.output import print_json, say, tell
+from gglib.cli.output import print_json, printable, say, tell
 from gglib.errors import ConfigurationError
 
 __all__ = ["app"]
@@ -82,7 +82,7 @@ def llama_swap(
         print_json(told if path is not None else {**told, "settings": found.settings})
         return
     for place in places:
-        tell(place)
+        tell(printable(place))
     if path is None:
         say(text.rstrip("\n"))
         return

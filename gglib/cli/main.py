@@ -11,6 +11,7 @@ import cyclopts
 from cyclopts import App
 
 from gglib import __version__, errors
+from gglib.cli.output import printable
 from gglib.errors import GglibError
 
 __all__ = ["exit_status", "make_cli", "run"]
@@ -133,6 +134,7 @@ def _fail_of(error: BaseException) -> int:
 
 
 def _fail(message: str, status: int, *, hint: str | None = None) -> int:
-    one_line = " ".join(message.split())
+    # What a file or a server has said may be in it.
+    one_line = printable(" ".join(message.split()))
     sys.stderr.write(f"gglib: {one_line}" + (f" ({hint})" if hint else "") + "\n")
     return status

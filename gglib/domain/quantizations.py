@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 import attrs
@@ -45,7 +46,8 @@ class Quantization:
     """One model of a repository. ``files``: every shard, the first one first."""
 
     name: str
-    """``Q4_K_M`` and the like, in capitals; the file's stem where that does not tell one."""
+    """``Q4_K_M`` and the like, in capitals; the file's stem where that does not tell one, or its
+    path, with dashes for slashes, where that does not either. No two of a repository are alike."""
     stem: str
     """The files' name without suffix and shard number."""
     files: tuple[HubFile, ...]
@@ -77,17 +79,25 @@ def quantizations_of(files: Iterable[HubFile]) -> tuple[Quantization, ...]:
         for (path, count), group in groups.items()
         if sorted(group) == list(range(1, count + 1))
     ]
-    labels = [_label(path) for path, _ in found]
+    names = _names([path for path, _ in found])
     quantizations = [
-        Quantization(
-            # Of two models with one label, the label tells neither.
-            name=label if label is not None and labels.count(label) == 1 else _stem(path),
-            stem=_stem(path),
-            files=group,
-        )
-        for (path, group), label in zip(found, labels, strict=True)
+        Quantization(name=name, stem=_stem(path), files=group)
+        for (path, group), name in zip(found, names, strict=True)
     ]
     return tuple(sorted(quantizations, key=lambda each: (each.size_bytes, each.name)))
+
+
+def _names(paths: Sequence[str]) -> list[str]:
+    """Return a name for each, the shortest that tells it from all others."""
+    ways: list[list[str]] = [
+        [label for label in (_label(path),) if label is not None]
+        + [_stem(path), path.replace("/", "--"), path.replace("/", "---")]
+        for path in paths
+    ]
+    counts = Counter(name.casefold() for names in ways for name in dict.fromkeys(names))
+    return [
+        next((name for name in names if counts[name.casefold()] == 1), names[-1]) for names in ways
+    ]
 
 
 def find_quantization(
@@ -96,14 +106,25 @@ def find_quantization(
     """Return the one that ``wanted`` names: its name in any case, its stem, or a file's name.
 
     Raises:
-        QuantizationNotFound: there is none; names those there are, the closest first.
+        QuantizationNotFound: there is none, or more than one; names those there are.
     """
     asked = wanted.casefold()
+    found = []
     for each in quantizations:
-        if asked in {each.name.casefold(), each.stem.casefold()} | {
-            name.casefold() for file in each.files for name in (file.path, file.name)
-        }:
+        if asked == each.name.casefold():
             return each
+        if asked == each.stem.casefold() or any(
+            asked in (file.path.casefold(), file.name.casefold()) for file in each.files
+        ):
+            found.append(each)
+    whole = [each for each in found if asked == each.files[0].path.casefold()]
+    if len(found) == 1 or len(whole) == 1:
+        return (whole or found)[0]
+    if found:
+        several = " or ".join(each.name for each in found[:20])
+        raise QuantizationNotFound(
+            f"in {repository}, '{wanted[:200]}' could be {several}; name one of them"
+        )
     names = {each.name.casefold(): each.name for each in quantizations}
     close = difflib.get_close_matches(asked[:200], names, n=3, cutoff=0.5)
     shown = [names[name] for name in close] or sorted(names.values())[:20]

@@ -17,8 +17,13 @@ def as_toml(settings: Mapping[str, Any], comments: Sequence[str] = ()) -> str:
     """Return settings as the text of a file, with ``comments`` above them, one a line."""
     import tomli_w
 
-    head = "".join(f"# {' '.join(comment.split())}\n" for comment in comments)
+    head = "".join(f"# {_plain(comment)}\n" for comment in comments)
     return (head + "\n" if head else "") + tomli_w.dumps(settings)
+
+
+def _plain(comment: str) -> str:
+    """Return a comment on one line, with nothing that TOML has no place for."""
+    return "".join(each if each.isprintable() else "·" for each in " ".join(comment.split()))
 
 
 def write_settings(path: Path, text: str, *, replace: bool) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gglib.domain.access import Grant
 from gglib.domain.names import ResolvedName
-from gglib.errors import InvalidRequest, ModelNotFound
+from gglib.errors import AmbiguousModel, InvalidRequest, ModelNotFound
 from gglib.services.models import ModelService
 
 __all__ = ["find_model"]
@@ -24,6 +24,9 @@ async def find_model(models: ModelService, name: str, grant: Grant) -> ResolvedN
     if known is None:
         try:
             known = await models.resolve(name)
+        except AmbiguousModel:
+            if grant.models is None:
+                raise
         except ModelNotFound:
             base = name.removesuffix(":latest")
             known = None if base in ("", name) else models.peek(base)

@@ -228,7 +228,7 @@ class GatewayProtocol(OrderedConnection):
         if not http_1_1:
             turn.http_1_0 = True
         self._relayed = target if keep_alive else None
-        if self._active is None and not self._queue:
+        if self._active is None and not self._queue and not self.flow.write_paused:
             self._latest = self._active = turn
             turn.activate()
         else:
@@ -240,7 +240,7 @@ class GatewayProtocol(OrderedConnection):
         self._moved = True
         turn = self._relay_turn(self, self._known_target, self._head, True)
         turn.take_whole(body)
-        if self._active is None and not self._queue:
+        if self._active is None and not self._queue and not self.flow.write_paused:
             self._latest = self._active = turn
             turn.activate()
         else:

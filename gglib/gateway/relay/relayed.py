@@ -263,6 +263,8 @@ class RelayTurn(MeteredTurn):
             head = self._bodiless_head(pool)
         self.shared.meter.bytes_to_engines += len(head) + len(body)
         upstream.send(self, head, body, self._head_only)
+        if self.connection.flow.write_paused:
+            upstream.pause_reading()
 
     def _bodiless_head(self, pool: UpstreamPool) -> bytes:
         return self._request_prefix(pool) + self.request_id + self._head_end

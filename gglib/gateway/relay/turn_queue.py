@@ -40,6 +40,8 @@ class OrderedConnection(HttpToolsProtocol):
         self._latest: Turn | RequestResponseCycle | None = None
         """The turn of the message that is being, or was last, read."""
         self._pumping = False
+        self._reads_later = False
+        """Whether reading goes on once the client reads."""
         self._moved = True
         """Whether a wait for the client began, or went on, since the last look at the time."""
         self._write_paused_since: float | None = None
@@ -77,6 +79,10 @@ class OrderedConnection(HttpToolsProtocol):
         self._write_paused_since = None
         if isinstance(self._active, Turn):
             self._active.on_writable(True)
+        if self._reads_later:
+            self._reads_later = False
+            self.flow.resume_reading()
+        self._pump()
 
     # Turns, from their place in the queue to their last byte
 
@@ -85,7 +91,7 @@ class OrderedConnection(HttpToolsProtocol):
             # The last answer has left while the rest of one read was being read.
             return
         self._latest = turn
-        if self._active is None and not self._queue:
+        if self._active is None and not self._queue and not self.flow.write_paused:
             self._activate(turn)
             return
         self._queue.append(turn)
@@ -98,7 +104,13 @@ class OrderedConnection(HttpToolsProtocol):
             return
         self._pumping = True
         try:
-            while self._queue and self._active is None and not self.transport.is_closing():
+            # Nobody is answered who does not read: what they are told would pile up here.
+            while (
+                self._queue
+                and self._active is None
+                and not self.flow.write_paused
+                and not self.transport.is_closing()
+            ):
                 self._activate(self._queue.popleft())
         finally:
             self._pumping = False
@@ -130,7 +142,10 @@ class OrderedConnection(HttpToolsProtocol):
             self._queue.clear()
             return
         if self.flow.read_paused:
-            self.flow.resume_reading()
+            if self.flow.write_paused:
+                self._reads_later = True
+            else:
+                self.flow.resume_reading()
         if self._queue:
             self._pump()
         elif self._deaf:

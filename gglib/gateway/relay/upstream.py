@@ -49,11 +49,13 @@ class UpstreamConnection(asyncio.Protocol):
 
     __slots__ = (
         "_chunk_ended",
+        "_ended",
         "_head",
         "_head_bytes",
         "_head_done",
         "_head_only",
         "_headers",
+        "_keep",
         "_known",
         "_known_status",
         "_parser",
@@ -87,6 +89,10 @@ class UpstreamConnection(asyncio.Protocol):
         self._head_bytes = 0
         self._chunk_ended = False
         """Whether a chunk's end was the last that the parser has told of."""
+        self._ended = False
+        """Whether the answer's end was parsed, in the read that is being parsed."""
+        self._keep = False
+        """Whether the connection can be used again then."""
         self._splice: Splice | None = None
         """Of the answer that is on its way, when the next byte is a chunk's first."""
         self._parser = httptools.HttpResponseParser(self)
@@ -149,23 +155,33 @@ class UpstreamConnection(asyncio.Protocol):
                     return
             self._head_bytes += len(data)
         first_read = self._head_bytes == len(data) and not self._head_done
+        if not self._parsed(data):
+            return
+        if self._ended:
+            self._end(sink, HeadBytes.of(data) if first_read and self._keep else None)
+            return
+        if self._chunk_ended and data.endswith(b"\r\n"):
+            # Without a line's end, it may be within the size of the next chunk already.
+            self._splice = sink.splice()
+        sink.flush()
+
+    def _parsed(self, data: bytes) -> bool:
+        """Parse what came; whether it made sense."""
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
             self._fail("the engine switched protocols unasked")
-            return
+            return False
         except httptools.HttpParserError as error:
-            self._fail(f"the engine's answer is not HTTP: {error}")
-            return
+            if not self._ended:
+                self._fail(f"the engine's answer is not HTTP: {error}")
+                return False
+            # The answer is whole, and what follows it is nobody's.
+            self._keep = False
         if not self._head_done and self._head_bytes > _MAX_HEAD_BYTES:
             self._fail("the head of the engine's answer is too large")
-            return
-        if first_read and self._sink is None and not self.closed:
-            self._known, self._known_status = HeadBytes.of(data), self._status
-        elif self._chunk_ended and data.endswith(b"\r\n"):
-            # Without a line's end, it may be within the size of the next chunk already.
-            self._splice = sink.splice()
-        sink.flush()
+            return False
+        return True
 
     def _answer_known(self, sink: AnswerSink, data: bytes, body_at: int) -> None:
         """Pass on an answer that differs from the latest one in its body alone."""
@@ -202,16 +218,16 @@ class UpstreamConnection(asyncio.Protocol):
     # httptools callbacks
 
     def on_message_begin(self) -> None:
-        if self._sink is None:
+        if self._ended:
             # Bytes behind a complete answer: whatever they are, nobody asked for them.
-            self.closed = True
-            self._pool.forget(self)
-            self.transport.abort()
+            self._keep = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
+        if self._ended:
+            return
         status = self._parser.get_status_code()
         if status < 200:
             self._headers = []
@@ -237,7 +253,7 @@ class UpstreamConnection(asyncio.Protocol):
             sink.answer_ended()
 
     def on_body(self, body: bytes) -> None:
-        if self._sink is not None:
+        if self._sink is not None and not self._ended:
             self._sink.answer_body(body)
 
     def on_chunk_header(self) -> None:
@@ -248,12 +264,21 @@ class UpstreamConnection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         self._chunk_ended = False
-        sink = self._sink
-        if sink is None or not self._head_done:
-            return
+        # Told when the whole read is parsed: until then more may follow, and who is told may ask
+        # again at once, on this very connection.
+        if self._sink is not None and self._head_done and not self._ended:
+            self._ended = True
+            self._keep = self._parser.should_keep_alive()
+
+    def _end(self, sink: AnswerSink, known: HeadBytes | None) -> None:
+        """End an answer that was parsed whole; ``known``: its head, if it came in one read."""
+        self._ended = False
+        if self._sink is not sink:
+            return  # It was abandoned meanwhile.
         self._sink = None
         self.used = True
-        if self._parser.should_keep_alive():
+        self._known, self._known_status = known, self._status
+        if self._keep:
             self._pool.put_back(self)
         else:
             self.closed = True

@@ -26,6 +26,8 @@ class Macros:
 
     values: Mapping[str, Any]
     environ: Mapping[str, str]
+    _known: dict[str, Any] = attrs.field(factory=dict, init=False, eq=False, repr=False)
+    """What macros have come to: one that many use is worked out once."""
 
     def with_(self, values: Mapping[str, Any]) -> Macros:
         """Return these, and ``values`` before them."""
@@ -68,8 +70,11 @@ class Macros:
             raise MacroError(f"the macro '{name}' uses itself")
         if name not in self.values:
             raise MacroError(f"there is no macro '{name}'")
-        value = self.values[name]
-        return self._text(value, (*within, name)) if isinstance(value, str) else value
+        if name not in self._known:
+            value = self.values[name]
+            found = self._text(value, (*within, name)) if isinstance(value, str) else value
+            self._known[name] = found
+        return self._known[name]
 
 
 def _as_text(value: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 
 import attrs
 import yaml
@@ -18,6 +18,9 @@ _LIMIT_BYTES = 4 << 20
 #: Of a file in which aliases stand for aliases, too.
 _LIMIT_NODES = 200_000
 _LIMIT_DEPTH = 100
+_MERGE = "tag:yaml.org,2002:merge"
+
+_Pairs: TypeAlias = dict[str, tuple[yaml.ScalarNode, yaml.Node]]
 
 
 @attrs.frozen
@@ -59,6 +62,8 @@ class _Reader:
         self._path = path
         self._content = content
         self._nodes = 0
+        self._merged: dict[int, _Pairs] = {}
+        """By node, all of which live as long as this."""
 
     def table(self) -> Mapping[str, Any]:
         try:
@@ -95,20 +100,37 @@ class _Reader:
         return value if plain else str(node.value)
 
     def _mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, Any]:
-        own: set[str] = set()
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                self._fail("a key that is not a text", key.start_mark)
-            if key.value in own:
-                self._fail(f"the key '{key.value[:200]}' is there twice", key.start_mark)
-            own.add(key.value)
-        self._loader.flatten_mapping(node)
         found: dict[str, Any] = {}
-        for key, value in node.value:
-            name = str(key.value)
+        for name, (key, value) in self._pairs(node, len(path)).items():
             self._note((*path, name), key)
             found[name] = self._value(value, (*path, name))
         return found
+
+    def _pairs(self, node: yaml.MappingNode, depth: int) -> _Pairs:
+        """Return a table's keys and values, those of merged tables among them; own ones win.
+
+        Of each table once, however often it is merged: what merges what grows without bounds.
+        """
+        if id(node) in self._merged:
+            return self._merged[id(node)]
+        if depth > _LIMIT_DEPTH:
+            self._fail("nested too deeply", node.start_mark)
+        own: _Pairs = {}
+        merged: _Pairs = {}
+        for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                self._fail("a key that is not a text", key.start_mark)
+            if key.tag == _MERGE:
+                for source in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+                    if not isinstance(source, yaml.MappingNode):
+                        self._fail("'<<' merges tables only", source.start_mark)
+                    merged = {**self._pairs(source, depth + 1), **merged}
+            elif key.value in own:
+                self._fail(f"the key '{key.value[:200]}' is there twice", key.start_mark)
+            else:
+                own[str(key.value)] = (key, value)
+        self._merged[id(node)] = {**merged, **own}
+        return self._merged[id(node)]
 
     def _note(self, path: KeyPath, node: yaml.Node) -> None:
         self.lines[path] = node.start_mark.line + 1

@@ -196,6 +196,28 @@ async def test_engine_answer_behind_the_answer_reaches_nobody() -> None:
         assert (await client.read()).body == b"answer 7"
 
 
+async def test_engine_answer_behind_the_answer_is_not_the_next_ones() -> None:
+    """Not even if the next request is here already, and would be sent on the same connection."""
+    asked = [do("two_answers"), do("numbered", number=7), do("numbered", number=8)]
+    async with open_socket_gateway() as gateway, gateway.connect() as client:
+        await client.send(b"".join(client.request(each) for each in asked))
+        bodies = [(await client.read()).body for _ in asked]
+    assert bodies == [b"one", b"answer 7", b"answer 8"]
+
+
+async def test_client_that_asks_and_never_reads_is_answered_in_bounds() -> None:
+    """Once it does not keep up, nothing more is answered, or read: it would pile up here."""
+    request = b"GET /v1/completions HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    count = 400_000
+    async with open_socket_gateway(limits=Limits(stall_timeout_s=1.0)) as gateway:
+        async with gateway.connect() as client:
+            with pytest.raises((anyio.BrokenResourceError, OSError)):
+                await client.send(request * count)
+        counted = gateway.shared.meter.routes["/v1/completions"].values()
+        # What the buffers of the system hold; without a bound it is all that a second is for.
+        assert sum(sum(each.statuses.values()) for each in counted) < 60_000
+
+
 async def test_large_body_arrives_whole() -> None:
     """Ten megabytes in one request."""
     body = json.dumps({"model": "m", "do": "numbered", "number": 1, "image": "x" * 10_000_000})

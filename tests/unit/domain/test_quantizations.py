@@ -79,6 +79,17 @@ def test_models_with_one_label_are_told_apart() -> None:
     ]
 
 
+def test_models_with_one_file_name_are_told_apart() -> None:
+    """By their folders; and a name that could be either is neither."""
+    paths = ("7B/model-q4_0.gguf", "13B/model-q4_0.gguf")
+    assert sorted(names(*paths)) == ["13B--model-q4_0", "7B--model-q4_0"]
+    found = quantizations_of([HubFile(path=path, size_bytes=1) for path in paths])
+    for wanted in ("13B/model-q4_0.gguf", "13b--model-q4_0"):
+        assert find_quantization(found, wanted, "o/n").files[0].path == paths[1]
+    with pytest.raises(QuantizationNotFound, match="could be"):
+        find_quantization(found, "model-q4_0", "o/n")
+
+
 @pytest.mark.parametrize(
     ("there", "taken"),
     [

@@ -36,6 +36,12 @@ def test_inner_definitions_count_wherever_a_macro_is_used() -> None:
     assert MACROS.expanded("${args}") == "--ctx 4096"
 
 
+def test_macros_that_use_each_other_often_are_worked_out_once() -> None:
+    """A million times nothing is nothing, at once."""
+    levels = {f"m{number}": f"${{m{number + 1}}}" * 10 for number in range(30)}
+    assert Macros({**levels, "m30": ""}, {}).expanded("x${m0}") == "x"
+
+
 @pytest.mark.parametrize(
     ("values", "said", "why"),
     [

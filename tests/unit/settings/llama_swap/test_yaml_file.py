@@ -36,6 +36,16 @@ def test_merged_keys_are_there_and_own_ones_win(tmp_path: Path) -> None:
     assert read(tmp_path, text).data["models"] == {"a": {"ttl": 2, "cmd": "x"}}
 
 
+def test_tables_that_merge_each_other_often_are_read_at_once(tmp_path: Path) -> None:
+    """However deep: each is worked out once, and of several the first one counts."""
+    levels = "".join(
+        f"a{n}: &a{n} {{<<: [{','.join([f'*a{n - 1}'] * 10)}], k{n}: {n}}}\n" for n in range(1, 30)
+    )
+    found = read(tmp_path, "a0: &a0 {x: 1}\nb: &b {x: 2}\n" + levels + "c: {<<: [*b, *a29]}\n")
+    assert len(found.data["a29"]) == 30
+    assert found.data["c"]["x"] == 2
+
+
 def test_empty_file_says_nothing(tmp_path: Path) -> None:
     """Which is no error."""
     assert read(tmp_path, "# nothing\n").data == {}
