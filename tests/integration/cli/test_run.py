@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import pty
 import re
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -118,9 +120,17 @@ class Terminal:
         os.close(theirs)
         self.shown = ""
 
-    def until(self, pattern: str) -> str:
-        """Read until ``pattern`` was shown, and return what was shown since the last one."""
+    def until(self, pattern: str, *, interrupts: bool = False) -> str:
+        """Read until ``pattern`` was shown, and return what was shown since the last one.
+
+        ``interrupts``: press Ctrl-C, and again every few seconds, as people do: Python drops one
+        that comes while it collects garbage.
+        """
+        pressed_at = -math.inf
         while (found := re.search(pattern, self.shown)) is None:
+            if interrupts and time.monotonic() > pressed_at + 5:
+                self.interrupt()
+                pressed_at = time.monotonic()
             try:
                 data = os.read(self._ours, 65536)
             except OSError:  # the other side is closed
@@ -161,8 +171,7 @@ def test_chat_goes_on_after_an_answer_is_stopped(home: Home, terminal: Terminal)
     """Ctrl-C stops an answer, not the chat; ``/bye`` ends it, and the server with it."""
     terminal.type("hi")
     terminal.until("hi\n.*\\w")
-    terminal.interrupt()
-    terminal.until("stopped\n.*>>> ")
+    terminal.until("stopped\n.*>>> ", interrupts=True)
     terminal.interrupt()
     terminal.until("/bye or Ctrl-D ends the chat\n.*>>> ")
     terminal.type("/bye")
@@ -210,8 +219,7 @@ def test_text_of_several_lines_is_one_question(terminal: Terminal, tmp_path: Pat
     for line in ('"""first', "second", 'third"""'):
         terminal.type(line)
     terminal.until('third"""\n.*\\w')
-    terminal.interrupt()
-    terminal.until("stopped")
+    terminal.until("stopped", interrupts=True)
     terminal.type(f"/save {tmp_path}/said.json")
     terminal.until("wrote ")
     saved = json.loads((tmp_path / "said.json").read_text())

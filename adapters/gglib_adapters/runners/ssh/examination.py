@@ -76,8 +76,12 @@ async def _model_file(servers: FarServers, host: str, path: Path) -> WayStep:
 
 
 async def _forward(link: Link, servers: FarServers, host: str) -> WayStep:
-    port = await servers.listening_port()
-    if port is None or await link.forwards.leads_to(port):
+    ports = await servers.listening_ports()
+    # One who hangs up at once looks like one who is not to be reached: so several are tried.
+    works = not ports
+    for port in ports:
+        works = works or await link.forwards.leads_to(port)
+    if works:
         return WayStep(name=Step.FORWARD, works=True, detail="servers there are reached from here")
     fix = f"set AllowTcpForwarding yes (or local) in sshd_config of {host}"
     detail = f"{host} does not let us through to its own ports"

@@ -430,11 +430,15 @@ gglib_rotate() ( # MAX_BYTES: servers go on writing: they append
   done
 )
 
-gglib_listening_port() ( # some port that somebody listens on
+gglib_listening_ports() ( # some ports that somebody listens on, sshd's first
   gglib_listeners
+  # From what sshd says of this connection: CLIENT PORT SERVER PORT.
+  echo "${SSH_CONNECTION##* }"
+  count=0
   for each in $listeners; do
     echo "$((0x${each%:*}))"
-    exit
+    count=$((count + 1))
+    [ "$count" -lt 8 ] || exit 0
   done
 )
 

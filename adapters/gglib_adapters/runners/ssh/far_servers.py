@@ -147,10 +147,10 @@ class FarServers:
         """Return whether somebody listens on ``port`` there."""
         return (await self._link.ask("gglib_taken", str(port))).strip() == "yes"
 
-    async def listening_port(self) -> int | None:
-        """Return some port that somebody there listens on."""
-        said = (await self._link.ask("gglib_listening_port")).strip()
-        return int(said) if said.isdigit() else None
+    async def listening_ports(self) -> list[int]:
+        """Return some ports that somebody there listens on, each once."""
+        said = (await self._link.ask("gglib_listening_ports")).split()
+        return list(dict.fromkeys(int(port) for port in said if port.isdigit()))
 
     async def holder(self, handle: ProcessHandle) -> str:
         """Return ``own``, ``gone``, ``nobody``, or ``other NAME``: who answers on its port."""
