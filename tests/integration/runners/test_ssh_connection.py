@@ -113,11 +113,21 @@ def open_there(machine: FarMachine, tmp_path: Path) -> Opener:
             there = There(runner, engine, tmp_path)
             yield there
             with suppress(NodeUnreachable):
+                with anyio.move_on_after(RETURN_S):
+                    await until(lambda: _is_there(runner))
                 for handle in await runner.list_running():
                     with suppress(NotRunning):
                         await runner.stop(handle)
 
     return opened
+
+
+async def _is_there(runner: ProcessRunner) -> bool:
+    """Whether its machine answers: one that has just come back may not yet."""
+    with suppress(NodeUnreachable):
+        await runner.list_running()
+        return True
+    return False
 
 
 async def until(holds: Callable[[], Awaitable[bool]]) -> None:
