@@ -94,6 +94,8 @@ def _end_on_signals() -> None:
     """Have a closed terminal, or whoever ends this, leave no server behind."""
 
     def end(number: int, _frame: object) -> None:
+        # A Ctrl-C now would break off the end itself, and leave the server.
+        signal.signal(signal.SIGINT, lambda *_: None)
         raise SystemExit(128 + number)
 
     for name in ("SIGTERM", "SIGHUP"):
