@@ -291,6 +291,29 @@ async def test_server_whose_stop_could_not_be_asked_for_is_stopped_when_the_mach
         assert await there.runner.is_running(other)
 
 
+async def test_runner_closes_in_the_midst_of_a_stop(
+    machine: FarMachine, open_there: Opener
+) -> None:
+    """The stop waits for answers that nobody can bring any more; the far side goes on with it."""
+    with anyio.fail_after(RETURN_S), suppress(_Closed):
+        async with open_there(stop_grace_s=1) as there:
+            there.engine.for_model["alpha"] = {"deaf": True}
+            handle = await there.start()
+            await there.until_healthy(handle)
+            with anyio.move_on_after(0.2):
+                await there.runner.stop(handle)
+            raise _Closed
+    async with open_there() as there:
+        assert await there.runner.is_running(handle)
+        with anyio.fail_after(RETURN_S):
+            while await there.runner.is_running(handle):
+                await anyio.sleep(0.01)
+
+
+class _Closed(Exception):
+    """Leaves a runner without a stop of its servers."""
+
+
 async def test_restarted_sshd_is_found_again(machine: FarMachine, open_there: Opener) -> None:
     """Within the time after it listens, without anybody's doing."""
     async with open_there() as there:

@@ -149,6 +149,16 @@ class Link:
 
     async def run(self) -> None:
         """Connect when somebody asks, and again when the line is cut, until cancelled."""
+        try:
+            await self._keep_up()
+        finally:
+            # Who still asks, as a stop does that nobody may cut short, would wait for ever.
+            self._error = NodeUnreachable(
+                self._settings.host, Step.CONNECT, "its runner is closed", "start gglib again"
+            )
+            self._settled.set()
+
+    async def _keep_up(self) -> None:
         pause_s = _FIRST_PAUSE_S
         while True:
             if not self._is_wanted:
