@@ -9,7 +9,7 @@ import attrs
 
 from gglib.errors import Forbidden
 
-__all__ = ["EVERYTHING", "USE", "Grant", "Scope"]
+__all__ = ["EVERYTHING", "NOTHING", "USE", "Grant", "Scope"]
 
 
 class Scope(StrEnum):
@@ -50,5 +50,7 @@ class Grant:
 
 
 EVERYTHING = Grant(frozenset(Scope))
+#: What somebody may do who has not been let in.
+NOTHING = Grant(frozenset(), ())
 #: What a key may do of which nothing else is said, and everybody where no key is asked for.
 USE = Grant(frozenset({Scope.INFERENCE}))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from gglib.domain.access import EVERYTHING
+from gglib.domain.access import NOTHING
 from gglib.errors import InvalidRequest
 from gglib.gateway.relay.form import boundary_of
 from gglib.gateway.relay.wire import (
@@ -190,7 +190,7 @@ class RequestHead(Head):
         """The latest request with this head, as far as the next to the same place is like it."""
         self.admitted = False
         """Whether a relayed request with this head has been let in: so is the next."""
-        self.grant = EVERYTHING
+        self.grant = NOTHING
         """What whoever sent it may do, where a relayed request with it has been let in."""
 
 

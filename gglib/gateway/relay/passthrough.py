@@ -44,4 +44,6 @@ class PassThroughTurn(RelayTurn):
 
     def _body_for(self, model: str) -> bytes:
         del model
+        # An engine that does not expect a body would read the next request from it.
+        self._has_odd_body = bool(self._body) and self._method in _WITHOUT_BODY
         return self._body

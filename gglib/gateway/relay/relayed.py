@@ -51,6 +51,8 @@ class RelayTurn(MeteredTurn):
     http_1_0 = False
     _method = b"POST"
     _head_only = False
+    _has_odd_body = False
+    """Whether it has a body where its method usually has none."""
     _head_end = b"\r\ncontent-length: 0\r\n\r\n"
     """What ends the head of a request without a body."""
     _form: RequestedForm | None = None
@@ -262,7 +264,7 @@ class RelayTurn(MeteredTurn):
         else:
             head = self._bodiless_head(pool)
         self.shared.meter.bytes_to_engines += len(head) + len(body)
-        upstream.send(self, head, body, self._head_only)
+        upstream.send(self, head, body, self._head_only, self._has_odd_body)
         if self.connection.flow.write_paused:
             upstream.pause_reading()
 

@@ -58,6 +58,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_keep",
         "_known",
         "_known_status",
+        "_once",
         "_parser",
         "_pool",
         "_sink",
@@ -93,16 +94,30 @@ class UpstreamConnection(asyncio.Protocol):
         """Whether the answer's end was parsed, in the read that is being parsed."""
         self._keep = False
         """Whether the connection can be used again then."""
+        self._once = False
+        """Whether it is not to be used again, whatever the engine says."""
         self._splice: Splice | None = None
         """Of the answer that is on its way, when the next byte is a chunk's first."""
         self._parser = httptools.HttpResponseParser(self)
 
     # The exchange
 
-    def send(self, sink: AnswerSink, head: bytes, body: bytes, head_only: bool = False) -> None:
-        """Send a request; its answer goes to ``sink``. ``head_only``: it will have no body."""
+    def send(
+        self,
+        sink: AnswerSink,
+        head: bytes,
+        body: bytes,
+        head_only: bool = False,
+        once: bool = False,
+    ) -> None:
+        """Send a request; its answer goes to ``sink``. ``head_only``: it will have no body.
+
+        ``once``: the engine may leave the request's body unread, and take it for a request.
+        """
         self._sink = sink
         self._head_only = head_only
+        if once:
+            self._once, self._known = True, None
         self._headers = []
         self._head_done = False
         self._head_bytes = 0
@@ -268,7 +283,7 @@ class UpstreamConnection(asyncio.Protocol):
         # again at once, on this very connection.
         if self._sink is not None and self._head_done and not self._ended:
             self._ended = True
-            self._keep = self._parser.should_keep_alive()
+            self._keep = self._parser.should_keep_alive() and not self._once
 
     def _end(self, sink: AnswerSink, known: HeadBytes | None) -> None:
         """End an answer that was parsed whole; ``known``: its head, if it came in one read."""

@@ -205,6 +205,20 @@ async def test_engine_answer_behind_the_answer_is_not_the_next_ones() -> None:
     assert bodies == [b"one", b"answer 7", b"answer 8"]
 
 
+@pytest.mark.parametrize("method", ["GET", "DELETE", "OPTIONS"])
+async def test_body_that_engines_may_not_expect_ends_their_connection(method: str) -> None:
+    """One that leaves it unread would take it for the next request, and answer that to another."""
+    async with open_socket_gateway() as gateway, gateway.connect() as client:
+        for body in ("x", "", ""):
+            await client.send(
+                f"{method} /upstream/m/props HTTP/1.1\r\nHost: localhost\r\n"
+                "Authorization: Bearer admin-token\r\n"
+                f"Content-Length: {len(body)}\r\n\r\n{body}"
+            )
+            assert (await client.read()).status == 200
+        assert [each.connection for each in gateway.upstream.received] == [1, 2, 2]
+
+
 async def test_client_that_asks_and_never_reads_is_answered_in_bounds() -> None:
     """Once it does not keep up, nothing more is answered, or read: it would pile up here."""
     request = b"GET /v1/completions HTTP/1.1\r\nHost: localhost\r\n\r\n"
