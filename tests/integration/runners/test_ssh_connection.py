@@ -112,6 +112,8 @@ def open_there(machine: FarMachine, tmp_path: Path) -> Opener:
         async with open_ssh_runner(context) as runner:
             there = There(runner, engine, tmp_path)
             yield there
+            if not carriers_of(tmp_path):
+                return
             with suppress(NodeUnreachable):
                 with anyio.move_on_after(RETURN_S):
                     await until(lambda: _is_there(runner))
