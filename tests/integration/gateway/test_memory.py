@@ -114,8 +114,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 async def at_rest(gateway: SocketGateway) -> None:
     """Wait until nobody is connected to the gateway, nor anything under way in it."""
-    connections = gateway.server._server.server_state.connections
-    await until(lambda: not connections and not gateway.shared.tasks)
+    await until(lambda: not gateway.server.connections and not gateway.shared.tasks)
     gateway.upstream.received.clear()
 
 

@@ -539,8 +539,8 @@ async def test_client_that_leaves_in_its_own_request_is_forgotten() -> None:
             await client.send(
                 "POST /api/chat HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{"
             )
-            await until(lambda: gateway.server._server.server_state.tasks != set())
-        await until(lambda: gateway.server._server.server_state.tasks == set())
+            await until(lambda: gateway.server.own_answers == 1)
+        await until(lambda: gateway.server.own_answers == 0)
         assert gateway.upstream.received == []
 
 
