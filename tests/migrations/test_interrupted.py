@@ -29,7 +29,16 @@ anyio.run(main)
 """
 
 
-@pytest.mark.parametrize("revision", [None, *gglib_migrations.REVISIONS])
+FIRST, *BETWEEN, LAST_BUT_ONE, LATEST = gglib_migrations.REVISIONS
+
+
+@pytest.mark.parametrize(
+    "revision",
+    [
+        *(None, FIRST, LAST_BUT_ONE, LATEST),
+        *(pytest.param(each, marks=pytest.mark.soak) for each in BETWEEN),
+    ],
+)
 def test_processes_that_start_together_migrate_once(tmp_path: Path, revision: str | None) -> None:
     """All of them work on, and an old database was backed up once."""
     if revision:
