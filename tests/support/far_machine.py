@@ -89,6 +89,15 @@ class FarMachine:
             with contextlib.suppress(psutil.NoSuchProcess):
                 carrier.kill()
 
+    def restart(self) -> None:
+        """Lose its power, and come up as another boot, reached over its network again."""
+        assert self.network is not None
+        assert self.process is not None
+        self.network.restart_far()
+        self.process.wait()
+        self.start()
+        self.network.plug()
+
     def masters(self) -> list[psutil.Process]:
         """Return the ssh processes of this machine that hold a connection there."""
         found = []

@@ -6,8 +6,9 @@ import os
 import shlex
 import shutil
 import subprocess
+import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import attrs
@@ -35,7 +36,7 @@ class FarNetwork:
     @property
     def far_prefix(self) -> list[str]:
         """What a command begins with that is to run on the far machine."""
-        return ["nsenter", f"--net=/proc/{self.far}/ns/net", f"--mount=/proc/{self.far}/ns/mnt"]
+        return [*_within(self.far), f"--mount=/proc/{self.far}/ns/mnt"]
 
     def far_run(self, *command: str) -> None:
         """Run a command on the far machine."""
@@ -47,7 +48,7 @@ class FarNetwork:
         assert ssh is not None
         wrapper = self.folder / "bin" / "ssh"
         wrapper.parent.mkdir(exist_ok=True)
-        nsenter = shlex.join(["nsenter", f"--net=/proc/{self.near}/ns/net", ssh])
+        nsenter = shlex.join([*_within(self.near), ssh])
         wrapper.write_text(f'#!/bin/sh\nexec {nsenter} "$@"\n')
         wrapper.chmod(0o755)
         return f"{wrapper.parent}:{os.environ['PATH']}"
@@ -69,13 +70,24 @@ class FarNetwork:
         self.far_run("ip", "link", "set", "line", "up")
         self.speak()
 
+    def restart_far(self) -> None:
+        """Let the far machine lose its power, and come up as another boot of it, unplugged."""
+        self.unplug()
+        there = self.far_processes()
+        for process in there:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        boot_id = self.folder / "boot_id"
+        boot_id.write_text(f"{uuid.uuid4()}\n")
+        self.far_run("mount", "--bind", str(boot_id), "/proc/sys/kernel/random/boot_id")
+
     def far_processes(self) -> list[psutil.Process]:
         """Return what runs on the far machine."""
-        there = os.readlink(f"/proc/{self.far}/ns/net")
+        there = Path(f"/proc/{self.far}/ns/net").readlink()
         found = []
         for process in psutil.process_iter():
             try:
-                if os.readlink(f"/proc/{process.pid}/ns/net") == there:
+                if Path(f"/proc/{process.pid}/ns/net").readlink() == there:
                     found.append(process)
             except OSError:
                 continue
@@ -83,18 +95,8 @@ class FarNetwork:
 
     def _address(self, *, far_mac: str, near_mac: str) -> None:
         for namespace, there, mac in ((self.near, FAR, far_mac), (self.far, NEAR, near_mac)):
-            _ip(
-                namespace,
-                "neigh",
-                "replace",
-                there,
-                "lladdr",
-                mac,
-                "dev",
-                "line",
-                "nud",
-                "permanent",
-            )
+            way = ("lladdr", mac, "dev", "line", "nud", "permanent")
+            _ip(namespace, "neigh", "replace", there, *way)
 
 
 @contextmanager
@@ -110,6 +112,10 @@ def far_network(folder: Path) -> Iterator[FarNetwork]:
             _ip(namespace, "addr", "add", f"{address}/24", "dev", "line")
             _ip(namespace, "link", "set", "line", "up")
             _ip(namespace, "link", "set", "lo", "up")
+        # As it was before Linux 6.5: a connection is tried after 1, 3, 7 s, and not each second.
+        tries = Path("/proc/sys/net/ipv4/tcp_syn_linear_timeouts")
+        if tries.exists():
+            subprocess.run([*_within(near), "sh", "-c", f"echo 0 > {tries}"], check=True)
         network = FarNetwork(near, far, folder)
         network.speak()
         yield network
@@ -133,4 +139,8 @@ def _namespace(*kinds: str) -> Iterator[int]:
 
 
 def _ip(namespace: int, *words: str) -> None:
-    subprocess.run(["nsenter", f"--net=/proc/{namespace}/ns/net", "ip", *words], check=True)
+    subprocess.run([*_within(namespace), "ip", *words], check=True)
+
+
+def _within(namespace: int) -> list[str]:
+    return ["nsenter", f"--net=/proc/{namespace}/ns/net"]

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import anyio
 import attrs
@@ -76,6 +77,16 @@ class There:
         )
         return await self.runner.start(config)
 
+    async def post(self, handle: ProcessHandle, path: str, body: bytes) -> None:
+        """Send the stub a request over its forward, and read until it has nothing more to say."""
+        socket = unquote(handle.base_url.removeprefix("http+unix://"))
+        head = f"POST {path} HTTP/1.1\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        async with await anyio.connect_unix(socket) as stream:
+            await stream.send(head.encode() + body)
+            with suppress(anyio.EndOfStream, anyio.BrokenResourceError):
+                while True:
+                    await stream.receive()
+
     async def until_healthy(self, handle: ProcessHandle) -> None:
         """Return when the server says that it is ready."""
         while not (await self.runner.health(handle)).healthy:
@@ -102,6 +113,8 @@ def opener(machine: FarMachine, folder: Path) -> Opener:
         async with open_ssh_runner(context) as runner:
             there = There(runner, engine, folder)
             yield there
+            if not carriers_of(folder):
+                return
             with suppress(NodeUnreachable):
                 with anyio.move_on_after(RETURN_S):
                     await until(lambda: _is_there(runner))

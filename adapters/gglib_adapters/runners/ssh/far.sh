@@ -348,9 +348,7 @@ gglib_stop() ( # ID PID GRACE_MS NONCE: has it ended, whatever becomes of this c
 gglib_ended() { # ID ENDER: how its ending went
   if gglib_is_ending "$GGLIB_SITE/$1"; then echo going
   elif [ -n "$2" ] && gglib_lives "${2%:*}" "${2#*:}"; then echo going
-  elif [ -z "$2" ] && [ -e "$GGLIB_SITE/$1/ended" ]; then
-    read -r said < "$GGLIB_SITE/$1/ended"
-    echo "$said"
+  elif [ -z "$2" ] && read -r said < "$GGLIB_SITE/$1/ended"; then echo "$said"
   elif gglib_alive "$GGLIB_SITE/$1"; then echo "survived $pid:$born"
   else echo gone; fi
 }

@@ -25,6 +25,7 @@ class LastWords:
         self._ended = anyio.Event()
 
     async def listen(self, process: anyio.abc.Process) -> None:
+        """Read its standard error until that ends."""
         assert process.stderr is not None
         with suppress(anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
             while True:
