@@ -100,6 +100,17 @@ async def cut_at_random(machine: FarMachine, open_there: Opener, *, cuts: int) -
         assert len(carriers_of(there.folder)) == 1
 
 
+async def test_cut_lines_leave_asyncio_nothing_to_wonder_about(
+    machine: FarMachine, open_there: Opener, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It learns how every ssh ended; nobody takes a status away from it."""
+    async with open_there() as there:
+        for _ in range(10):
+            await there.runner.list_running()
+            machine.cut()
+    assert [record.message for record in caplog.records if record.name == "asyncio"] == []
+
+
 async def test_line_cut_during_a_start_starts_one_server(
     machine: FarMachine, open_there: Opener
 ) -> None:

@@ -91,6 +91,7 @@ async def test_full_disk_refuses_starts_and_harms_no_server(
     async with open_there() as there:
         lasting, ending = await there.start("lasting"), await there.start("ending")
         await there.until_healthy(lasting)
+        await there.until_healthy(ending)
         fill(disk)
         said = await refusal(there)
         assert "box can keep no record of it" in said

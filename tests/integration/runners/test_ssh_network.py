@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from collections.abc import Iterator
@@ -144,6 +145,9 @@ async def test_machine_that_was_restarted_has_none_of_its_servers(
         handle = await there.start()
         await there.until_healthy(handle)
         machine.restart()
+        (identity,) = machine.folder.glob("far/servers/*/*/identity")
+        boot_id, _, _, boot_time = identity.read_text().split()
+        stranger = Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]
         with anyio.fail_after(RETURN_S):
             assert await there.runner.wait(handle) is None
         assert not await there.runner.is_running(handle)
@@ -151,6 +155,8 @@ async def test_machine_that_was_restarted_has_none_of_its_servers(
         for ask in (there.runner.health, there.runner.stop, there.runner.adopt):
             with pytest.raises(NotRunning):
                 await ask(handle)
+        identity.write_text(f"{boot_id} {os.getpid()} {stranger} {boot_time}\n")
+        assert await there.runner.list_running() == []
         again = await there.start()
         with anyio.fail_after(RETURN_S):
             await there.until_healthy(again)
