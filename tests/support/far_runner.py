@@ -59,6 +59,8 @@ class There:
     runner: ProcessRunner
     engine: StubEngine
     folder: Path
+    asked: int = 0
+    """How many requests ``post`` has sent."""
 
     async def start(self, name: str = "alpha", **changes: Any) -> ProcessHandle:
         """Start a server of the stub engine."""
@@ -77,15 +79,18 @@ class There:
         )
         return await self.runner.start(config)
 
-    async def post(self, handle: ProcessHandle, path: str, body: bytes) -> None:
-        """Send the stub a request over its forward, and read until it has nothing more to say."""
+    async def post(self, handle: ProcessHandle, path: str, body: bytes) -> bytes:
+        """Return all that the stub says to a request over its forward, until that ends."""
         socket = unquote(handle.base_url.removeprefix("http+unix://"))
         head = f"POST {path} HTTP/1.1\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        heard = b""
         async with await anyio.connect_unix(socket) as stream:
             await stream.send(head.encode() + body)
+            self.asked += 1
             with suppress(anyio.EndOfStream, anyio.BrokenResourceError):
                 while True:
-                    await stream.receive()
+                    heard += await stream.receive()
+        return heard
 
     async def until_healthy(self, handle: ProcessHandle) -> None:
         """Return when the server says that it is ready."""

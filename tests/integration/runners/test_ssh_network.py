@@ -19,6 +19,7 @@ from gglib.errors import NodeUnreachable, NotRunning
 
 #: One connection there: sshd's process, the one that keeps it, the shell.
 ONE_LINE = 3
+CHAT = "/v1/chat/completions"
 
 
 @pytest.fixture
@@ -49,6 +50,10 @@ async def test_silence_that_ends_before_it_is_noticed_only_delays(
         await there.until_healthy(lasting)
         masters = machine.masters()
         started: list[ProcessHandle] = []
+        answers: list[bytes] = []
+
+        async def listen() -> None:
+            answers.append(await there.post(lasting, CHAT, b'{"stream": true}'))
 
         async def start() -> None:
             started.append(await there.start("late"))
@@ -56,13 +61,15 @@ async def test_silence_that_ends_before_it_is_noticed_only_delays(
         network.fall_silent()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(start)
+            tasks.start_soon(listen)
             tasks.start_soon(there.runner.stop, ending)
             tasks.start_soon(there.runner.is_running, lasting)
             await anyio.sleep(1)
-            assert started == []
+            assert started == answers == []
             network.speak()
             tasks.cancel_scope.deadline = anyio.current_time() + RETURN_S
         assert not tasks.cancel_scope.cancel_called
+        assert b"[DONE]" in answers[0]
         assert machine.masters() == masters
         await there.until_healthy(lasting)
         assert await there.runner.list_running() == [lasting, *started]
@@ -76,7 +83,14 @@ async def test_silence_that_lasts_is_told_and_nothing_is_lost_or_left(
     async with open_there(connect_timeout_s=1) as there:
         lasting, ending = await there.start("lasting"), await there.start("ending")
         await there.until_healthy(lasting)
-        network.fall_silent()
+
+        async def listen() -> None:
+            heard = await there.post(lasting, CHAT, b'{"stream": true, "pause_after": 1}')
+            assert b"data: " in heard
+            assert b"[DONE]" not in heard
+
+        async def is_asked() -> bool:
+            return there.asked > 0
 
         async def fail_to_start() -> None:
             with pytest.raises(NodeUnreachable):
@@ -87,6 +101,11 @@ async def test_silence_that_lasts_is_told_and_nothing_is_lost_or_left(
                 await there.runner.stop(ending)
 
         async with anyio.create_task_group() as tasks:
+            tasks.start_soon(listen)
+            await until(is_asked)
+            # What the stub said to that is here before what it says to this.
+            assert (await there.runner.health(lasting)).healthy
+            network.fall_silent()
             tasks.start_soon(fail_to_start)
             tasks.start_soon(fail_to_stop)
             with anyio.fail_after(RETURN_S):
