@@ -5,10 +5,17 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import subprocess
 
 import pytest
 
-__all__ = ["require_curl", "require_embedded_engine", "require_openssl", "require_sshd"]
+__all__ = [
+    "require_curl",
+    "require_embedded_engine",
+    "require_namespaces",
+    "require_openssl",
+    "require_sshd",
+]
 
 
 def require_embedded_engine() -> None:
@@ -42,6 +49,15 @@ def require_sshd() -> str:
         _do_without("ssh", "OpenSSH's server and client are not both installed")
     assert found is not None
     return found
+
+
+def require_namespaces() -> None:
+    """Skip the test where no networks can be made, unless the run must have them."""
+    if any(shutil.which(program) is None for program in ("ip", "nsenter", "unshare")):
+        _do_without("netns", "ip, nsenter and unshare are not all installed")
+    made = subprocess.run(["unshare", "--net", "--mount", "true"], capture_output=True, check=False)
+    if made.returncode != 0:
+        _do_without("netns", "this user may not make namespaces of networks and mounts")
 
 
 def _do_without(part: str, reason: str) -> None:

@@ -1,4 +1,7 @@
-"""Another machine, for tests: this one, behind an OpenSSH server of our own on the loopback."""
+"""Another machine, for tests: this one, behind an OpenSSH server of our own.
+
+On the loopback, or on a network of its own.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ import attrs
 import psutil
 
 from support.extras import require_sshd
+from support.far_network import FAR, FarNetwork
 
 __all__ = ["FarMachine", "far_machine"]
 
@@ -30,6 +34,7 @@ class FarMachine:
     folder: Path
     port: int
     sshd: str
+    network: FarNetwork | None = None
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -49,18 +54,21 @@ class FarMachine:
 
     def start(self) -> None:
         """Let it be reached."""
-        with (self.folder / "sshd.log").open("ab") as log:
+        prefix = self.network.far_prefix if self.network is not None else []
+        said = self.folder / "sshd.log"
+        with said.open("ab") as log:
+            before = log.tell()
             self.process = subprocess.Popen(
-                [self.sshd, "-D", "-e", "-f", str(self.folder / "sshd_config")],
+                [*prefix, self.sshd, "-D", "-e", "-f", str(self.folder / "sshd_config")],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
             )
         until = time.monotonic() + _PATIENCE_S
-        with closing(socket.socket()) as trial:
-            while trial.connect_ex(("127.0.0.1", self.port)) != 0:
-                assert self.process.poll() is None, (self.folder / "sshd.log").read_text()
-                assert time.monotonic() < until, "sshd does not listen"
+        while b"Server listening" not in said.read_bytes()[before:]:
+            assert self.process.poll() is None, said.read_text()
+            assert time.monotonic() < until, "sshd does not listen"
+            time.sleep(0.005)
 
     def sessions(self) -> list[psutil.Process]:
         """Return the processes of sshd that carry a connection."""
@@ -81,6 +89,15 @@ class FarMachine:
             with contextlib.suppress(psutil.NoSuchProcess):
                 carrier.kill()
 
+    def restart(self) -> None:
+        """Lose its power, and come up as another boot, reached over its network again."""
+        assert self.network is not None
+        assert self.process is not None
+        self.network.restart_far()
+        self.process.wait()
+        self.start()
+        self.network.plug()
+
     def masters(self) -> list[psutil.Process]:
         """Return the ssh processes of this machine that hold a connection there."""
         found = []
@@ -100,7 +117,7 @@ class FarMachine:
 
 
 @contextmanager
-def far_machine(folder: Path) -> Iterator[FarMachine]:
+def far_machine(folder: Path, network: FarNetwork | None = None) -> Iterator[FarMachine]:
     """Give a machine that is there, until the block ends."""
     sshd = require_sshd()
     if os.getuid() == 0:
@@ -109,11 +126,10 @@ def far_machine(folder: Path) -> Iterator[FarMachine]:
         key = folder / name
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
     (folder / "authorized_keys").write_text((folder / "user_key.pub").read_text())
-    with closing(socket.socket()) as trial:
-        trial.bind(("127.0.0.1", 0))
-        port = trial.getsockname()[1]
+    address = "127.0.0.1" if network is None else FAR
+    port = _free_port() if network is None else 2222
     (folder / "sshd_config").write_text(
-        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host_key\n"
+        f"Port {port}\nListenAddress {address}\nHostKey {folder}/host_key\n"
         f"AuthorizedKeysFile {folder}/authorized_keys\nStrictModes no\nUsePAM no\n"
         # A home of its own: nobody's login scripts, and no files of theirs.
         f"SetEnv HOME={folder}/home\nPidFile none\nPermitRootLogin prohibit-password\n"
@@ -121,18 +137,25 @@ def far_machine(folder: Path) -> Iterator[FarMachine]:
     )
     (folder / "home").mkdir()
     host_key = (folder / "host_key.pub").read_text().split()
-    (folder / "known_hosts").write_text(f"[127.0.0.1]:{port} {host_key[0]} {host_key[1]}\n")
+    (folder / "known_hosts").write_text(f"[{address}]:{port} {host_key[0]} {host_key[1]}\n")
     (folder / "ssh_config").write_text(
-        f"Host box\n  HostName 127.0.0.1\n  Port {port}\n  User {getpass.getuser()}\n"
+        f"Host box\n  HostName {address}\n  Port {port}\n  User {getpass.getuser()}\n"
         f"  IdentityFile {folder}/user_key\n  IdentitiesOnly yes\n"
         f"  UserKnownHostsFile {folder}/known_hosts\n"
         # What takes the least time.
         "  KexAlgorithms curve25519-sha256\n  GSSAPIAuthentication no\n"
     )
-    machine = FarMachine(folder, port, sshd)
+    machine = FarMachine(folder, port, sshd, network)
     machine.start()
     try:
         yield machine
     finally:
         if machine.process is not None:
             machine.go_away()
+
+
+def _free_port() -> int:
+    with closing(socket.socket()) as trial:
+        trial.bind(("127.0.0.1", 0))
+        port: int = trial.getsockname()[1]
+    return port

@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from support.far_network import FarNetwork, far_network
 from support.servers import processes_of
 
 
@@ -27,3 +28,12 @@ def data_dir(tmp_path: Path) -> Iterator[Path]:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     assert left == []
+
+
+@pytest.fixture
+def network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FarNetwork]:
+    """Give a network of two machines, over which this one's ssh goes."""
+    (tmp_path / "box").mkdir()
+    with far_network(tmp_path / "box") as network:
+        monkeypatch.setenv("PATH", network.near_path())
+        yield network

@@ -4,28 +4,22 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import anyio
-import attrs
 import psutil
 import pytest
 from support.far_machine import FarMachine, far_machine
+from support.far_runner import RETURN_S, Opener, There, carriers_of, nothing_left, opener, until
 
 from gglib.domain.config import SERVER_ID_VARIABLE, ServerConfig
 from gglib.domain.handle import ProcessHandle
-from gglib.domain.ids import new_server_id
 from gglib.errors import EngineNotFound, NodeUnreachable, NotRunning, StartFailed
-from gglib.ports.process_runner import ProcessRunner
 from gglib.testing.contexts import make_context
-from gglib.testing.stub_engine import StubEngine
 from gglib_adapters.runners.ssh import open_ssh_runner
-
-#: How soon a server has to be ready again when its machine can be reached.
-RETURN_S = 5.0
 
 
 @pytest.fixture
@@ -38,104 +32,14 @@ def anyio_backend() -> str:
 def machine(tmp_path: Path) -> Iterator[FarMachine]:
     """Give a machine behind an OpenSSH server; nothing may be left running on it."""
     (tmp_path / "box").mkdir()
-    with far_machine(tmp_path / "box") as machine:
+    with far_machine(tmp_path / "box") as machine, nothing_left(tmp_path):
         yield machine
-        left = carriers_of(tmp_path)
-        for process in left:
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
-        assert left == []
-
-
-def carriers_of(folder: Path) -> list[psutil.Process]:
-    """Return what lives with one of our servers' ids in its environment and ``folder`` in its."""
-    found = []
-    for process in psutil.process_iter():
-        with suppress(psutil.Error):
-            carried = process.environ()
-            ours = carried.get("GGLIB_TEST_FOLDER") == str(folder)
-            alive = process.status() != psutil.STATUS_ZOMBIE
-            if ours and alive and SERVER_ID_VARIABLE in carried:
-                found.append(process)
-    return found
-
-
-@attrs.define
-class There:
-    """A runner, and what starts servers by it."""
-
-    runner: ProcessRunner
-    engine: StubEngine
-    folder: Path
-
-    async def start(self, name: str = "alpha", **changes: Any) -> ProcessHandle:
-        """Start a server of the stub engine."""
-        environment = {
-            SERVER_ID_VARIABLE: new_server_id(),
-            "GGLIB_TEST_FOLDER": str(self.folder),
-            **changes.pop("environment", {}),
-        }
-        config = ServerConfig(
-            model_id=1,
-            model_name=name,
-            model_path=Path("/srv/alpha.gguf"),
-            engine="stub",
-            environment=environment,
-            **changes,
-        )
-        return await self.runner.start(config)
-
-    async def until_healthy(self, handle: ProcessHandle) -> None:
-        """Return when the server says that it is ready."""
-        while not (await self.runner.health(handle)).healthy:
-            await anyio.sleep(0.01)
-
-
-Opener = Callable[..., AbstractAsyncContextManager[There]]
 
 
 @pytest.fixture
 def open_there(machine: FarMachine, tmp_path: Path) -> Opener:
     """Return what opens a runner of servers on the machine."""
-    data_dir = tmp_path / "here"
-    data_dir.mkdir()
-
-    @asynccontextmanager
-    async def opened(**settings: Any) -> AsyncIterator[There]:
-        engine = StubEngine()
-        context = make_context(
-            data_dir,
-            name="box",
-            settings={**machine.settings, "stop_grace_s": 0.2, **settings},
-            engines={"stub": engine},
-        )
-        async with open_ssh_runner(context) as runner:
-            there = There(runner, engine, tmp_path)
-            yield there
-            if not carriers_of(tmp_path):
-                return
-            with suppress(NodeUnreachable):
-                with anyio.move_on_after(RETURN_S):
-                    await until(lambda: _is_there(runner))
-                for handle in await runner.list_running():
-                    with suppress(NotRunning):
-                        await runner.stop(handle)
-
-    return opened
-
-
-async def _is_there(runner: ProcessRunner) -> bool:
-    """Whether its machine answers: one that has just come back may not yet."""
-    with suppress(NodeUnreachable):
-        await runner.list_running()
-        return True
-    return False
-
-
-async def until(holds: Callable[[], Awaitable[bool]]) -> None:
-    """Return when ``holds`` does; whoever tests says by when."""
-    while not await holds():
-        await anyio.sleep(0.01)
+    return opener(machine, tmp_path)
 
 
 async def test_cut_line_is_made_again_and_the_server_has_lived_on(
@@ -194,6 +98,17 @@ async def cut_at_random(machine: FarMachine, open_there: Opener, *, cuts: int) -
         ids = {process.environ()[SERVER_ID_VARIABLE] for process in carriers_of(there.folder)}
         assert ids == {lasting.server_id}
         assert len(carriers_of(there.folder)) == 1
+
+
+async def test_cut_lines_leave_asyncio_nothing_to_wonder_about(
+    machine: FarMachine, open_there: Opener, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It learns how every ssh ended; nobody takes a status away from it."""
+    async with open_there() as there:
+        for _ in range(10):
+            await there.runner.list_running()
+            machine.cut()
+    assert [record.message for record in caplog.records if record.name == "asyncio"] == []
 
 
 async def test_line_cut_during_a_start_starts_one_server(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
+import anyio
 import attrs
 
 from gglib.domain.handle import ProcessHandle
@@ -12,6 +15,7 @@ from gglib.ports.engine import Engine
 from gglib_adapters.probing import HttpProbe
 from gglib_adapters.runners.ssh.far_servers import FarServers
 from gglib_adapters.runners.ssh.link import Link
+from gglib_adapters.runners.ssh.openssh import Step
 
 __all__ = ["Checkup"]
 
@@ -27,14 +31,22 @@ class _Patient:
 class Checkup:
     """Asks servers how they are. A machine that cannot be reached is no proof of an end."""
 
-    __slots__ = ("_context", "_link", "_patients", "_probe", "_servers")
+    __slots__ = ("_context", "_link", "_node", "_patients", "_probe", "_servers", "_timeout_s")
 
     def __init__(
-        self, context: AdapterContext, link: Link, servers: FarServers, *, timeout_s: float
+        self,
+        context: AdapterContext,
+        link: Link,
+        servers: FarServers,
+        *,
+        node: str,
+        timeout_s: float,
     ) -> None:
         self._context = context
         self._link = link
         self._servers = servers
+        self._node = node
+        self._timeout_s = timeout_s
         self._probe = HttpProbe(clock=context.clock, timeout_s=timeout_s)
         self._patients: dict[ProcessHandle, _Patient] = {}
 
@@ -48,9 +60,21 @@ class Checkup:
     async def health(self, handle: ProcessHandle) -> ServerHealth:
         """Return how the server is; unhealthy while its machine cannot be reached.
 
+        Of a machine that was there, an answer is soon expected: one that has fallen silent is
+        told as out of reach long before ssh gives it up.
+
         Raises:
             NotRunning: its machine says that it is not running.
         """
+        limit_s = 2 * self._timeout_s if self._link.has_been_up else math.inf
+        with anyio.move_on_after(limit_s):
+            return await self._examined(handle)
+        silent = NodeUnreachable(
+            self._node, Step.CONNECT, f"no answer within {limit_s:g} s", "the line may be down"
+        )
+        return self._away(silent, self._patients.get(handle))
+
+    async def _examined(self, handle: ProcessHandle) -> ServerHealth:
         patient = self._patients.get(handle)
         try:
             if patient is None:
@@ -65,8 +89,7 @@ class Checkup:
             elif not answer.healthy:
                 await self._require(handle)
         except NodeUnreachable as error:
-            last_check = patient.last_check if patient is not None else None
-            return ServerHealth.unhealthy(str(error), last_check=last_check, is_out_of_reach=True)
+            return self._away(error, patient)
         if not answer.healthy:
             return attrs.evolve(answer, last_check=patient.last_check)
         patient.last_check = answer.last_check
@@ -79,6 +102,11 @@ class Checkup:
     async def aclose(self) -> None:
         """Close the HTTP client."""
         await self._probe.aclose()
+
+    @staticmethod
+    def _away(error: NodeUnreachable, patient: _Patient | None) -> ServerHealth:
+        last_check = patient.last_check if patient is not None else None
+        return ServerHealth.unhealthy(str(error), last_check=last_check, is_out_of_reach=True)
 
     async def _found(self, handle: ProcessHandle) -> _Patient:
         for server in await self._servers.all():

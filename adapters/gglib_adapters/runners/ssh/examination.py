@@ -39,6 +39,10 @@ async def examine(
     try:
         data_dir = (await link.machine()).data_dir
         found += _passed(host, data_dir, len(_TO_THE_SHELL))
+        if (reason := await servers.unwritable()) is not None:
+            detail = f"no server's record can be kept in {reason}"
+            fix = "make room there, or choose another data_dir in the runner's section"
+            found[-1] = WayStep(name=Step.SHELL, works=False, detail=detail, fix=fix)
         found.append(await _engine(engines, known))
         found += [await _model_file(servers, host, path) for path in model_files]
         found.append(await _forward(link, servers, host))

@@ -17,17 +17,19 @@ umask 077
 unset CDPATH ENV
 for gglib_name in $(env | sed -n 's/^\(GGLIB_[A-Za-z0-9_]*\)=.*/\1/p'); do unset "$gglib_name"; done
 
-gglib_hello() { # DATA_DIR SITE: says who the machine is, or what it lacks
+gglib_hello() { # DATA_DIR SITE LINE: says who the machine is, or what it lacks; ends an old line
   [ -r /proc/self/stat ] || { echo 'lacks /proc'; return; }
   read -r GGLIB_BOOT < /proc/sys/kernel/random/boot_id
   GGLIB_BOOT_TIME=$(sed -n 's/^btime //p' /proc/stat)
+  [ -z "$3" ] || gglib_end_line "$3"
   case $1 in
     '') GGLIB_DATA=${XDG_DATA_HOME:-$HOME/.local/share}/gglib ;;
     '~/'*) GGLIB_DATA=$HOME/${1#'~/'} ;;
     *) GGLIB_DATA=$1 ;;
   esac
   GGLIB_SITE=$GGLIB_DATA/servers/$2
-  said=$(mkdir -p "$GGLIB_SITE" 2>&1 && touch "$GGLIB_SITE/lease" 2>&1) || {
+  # What runs is reached even where nothing can be written any more.
+  said=$(mkdir -p "$GGLIB_SITE" 2>&1 && cd "$GGLIB_SITE" 2>&1) || {
     echo "data $said"
     return
   }
@@ -37,8 +39,31 @@ gglib_hello() { # DATA_DIR SITE: says who the machine is, or what it lacks
   GGLIB_SETSID=$(command -v setsid)
   if sleep 0.001; then GGLIB_NAP=0.02 GGLIB_NAPS_PER_S=50
   else GGLIB_NAP=1 GGLIB_NAPS_PER_S=1; fi
-  echo "ready $(getconf CLK_TCK) $GGLIB_DATA"
+  # What they were to stop was on its way over lines that have ended.
+  for each in "$GGLIB_SITE"/*/called-off; do [ ! -e "$each" ] || rm -rf "${each%/*}"; done
+  echo "ready $(getconf CLK_TCK) $(gglib_line) $GGLIB_DATA"
 }
+
+gglib_line() { # who carries this connection: BOOT_ID:PID:TICKS:PARENT:PARENT_TICKS
+  gglib_stat $$ || return
+  shell_ticks=$ticks parent=$ppid
+  gglib_stat "$parent"
+  echo "$GGLIB_BOOT:$$:$shell_ticks:$parent:$ticks"
+}
+
+gglib_end_line() ( # LINE: ends its shell and its sshd, which may not have noticed that it is cut
+  IFS=:
+  set -f
+  set -- $1
+  unset IFS
+  [ "$1" = "$GGLIB_BOOT" ] || exit
+  if gglib_lives "$2" "$3"; then kill -s KILL "$2"; fi
+  # Of other servers than OpenSSH's it is not known that the parent serves one connection only.
+  read -r name < "/proc/$4/comm"
+  case $name in
+    sshd | sshd-session) if gglib_lives "$4" "$5"; then kill -s TERM "$4"; fi ;;
+  esac
+)
 
 gglib_stat() { # PID: sets state ppid group session threads ticks; fails where there is none
   read -r line < "/proc/$1/stat" || return 1
@@ -258,9 +283,29 @@ gglib_end() { # ID GRACE_NAPS: ends the identified server in the background of t
   rm -rf "$GGLIB_SITE/$1/ending"
 }
 
+gglib_until_there() { # SECONDS FILE...: until one of them is
+  naps=$(($1 * GGLIB_NAPS_PER_S))
+  shift
+  while [ "$naps" -gt 0 ]; do
+    for each in "$@"; do [ ! -e "$each" ] || return 0; done
+    naps=$((naps - 1))
+    sleep "$GGLIB_NAP"
+  done
+}
+
 gglib_discard() ( # ID NONCE: ends what became of a start that nobody heard the end of
-  read -r known _ < "$GGLIB_SITE/$1/nonce"
-  [ "$known" = "$2" ] && gglib_alive "$GGLIB_SITE/$1" || { echo not-running; exit; }
+  folder=$GGLIB_SITE/$1
+  # One that has not begun finds this, and does not begin.
+  if mkdir "$folder"; then
+    echo "$2" > "$folder/called-off"
+    echo not-running
+    exit
+  fi
+  gglib_until_there 1 "$folder/nonce"
+  known=
+  read -r known _ < "$folder/nonce"
+  [ "$known" != "$2" ] || gglib_until_there 5 "$folder/identity"
+  [ "$known" = "$2" ] && gglib_alive "$folder" || { echo not-running; exit; }
   gglib_stop "$1" "$pid" 0 "$2"
 )
 
@@ -291,20 +336,26 @@ gglib_stop() ( # ID PID GRACE_MS NONCE: has it ended, whatever becomes of this c
       gglib_stat "$ender" && echo "$ender $ticks" > "$folder/ending/by"
       gglib_end "$1" "$naps"
     ) < /dev/null > /dev/null 2>&1 &
+  elif ! gglib_is_ending "$folder"; then
+    # Nothing can be written there: who is at it is told, and not on record.
+    (gglib_end "$1" "$naps") < /dev/null > /dev/null 2>&1 &
+    gglib_stat $! && echo "ending $!:$ticks"
+    exit
   fi
   echo ending
 )
 
-gglib_ended() { # ID: how its ending went
+gglib_ended() { # ID ENDER: how its ending went
   if gglib_is_ending "$GGLIB_SITE/$1"; then echo going
-  elif [ -e "$GGLIB_SITE/$1/ended" ]; then
-    read -r said < "$GGLIB_SITE/$1/ended"
-    echo "$said"
+  elif [ -n "$2" ] && gglib_lives "${2%:*}" "${2#*:}"; then echo going
+  elif [ -z "$2" ] && read -r said < "$GGLIB_SITE/$1/ended"; then echo "$said"
+  elif gglib_alive "$GGLIB_SITE/$1"; then echo "survived $pid:$born"
   else echo gone; fi
 }
 
 gglib_lease() { # WORD: says that the gglib whose servers these are is there
-  echo "$1" > "$GGLIB_SITE/lease"
+  # In place: on a full disk, a file that was emptied first would stay empty.
+  echo "$1" 1<> "$GGLIB_SITE/lease"
 }
 
 gglib_watch_lease() { # ID TTL_S: ends the server when nobody has renewed the lease for so long
@@ -315,7 +366,8 @@ gglib_watch_lease() { # ID TTL_S: ends the server when nobody has renewed the le
     now=
     read -r now < "$GGLIB_SITE/lease"
     if [ "$now" = "$last" ]; then idle=$((idle + step)); else idle=0 last=$now; fi
-    if [ "$idle" -ge "$2" ] && mkdir "$GGLIB_SITE/$1/ending"; then
+    if [ "$idle" -ge "$2" ] &&
+      { mkdir "$GGLIB_SITE/$1/ending" || ! gglib_is_ending "$GGLIB_SITE/$1"; }; then
       gglib_end "$1" $((10 * GGLIB_NAPS_PER_S))
       return
     fi
@@ -338,50 +390,68 @@ gglib_run() { # ID TTL_S VARIABLES NAME=VALUE... ARGV...: the server's parent, f
   child=$!
   gglib_stat "$child"
   pid=$child born=$ticks
-  echo "$GGLIB_BOOT $pid $born $GGLIB_BOOT_TIME" > "$folder/identity.new"
-  mv "$folder/identity.new" "$folder/identity"
+  # Its place on a full disk is taken while there is one.
+  echo '   ' > "$folder/status.new"
+  echo "$GGLIB_BOOT $pid $born $GGLIB_BOOT_TIME" > "$folder/identity.new" &&
+    mv "$folder/identity.new" "$folder/identity" || {
+    # What is not on record is never found again.
+    gglib_kill_all "$id"
+    echo "unwritable $folder: its record could not be finished"
+    exec > /dev/null
+    wait "$child"
+    rm -rf "$folder"
+    exit
+  }
   echo "started $pid $born $GGLIB_BOOT_TIME"
   exec > /dev/null
   if [ "$ttl" -gt 0 ]; then gglib_watch_lease "$id" "$ttl" & fi
   wait "$child"
-  echo $? > "$folder/status.new"
+  printf '%-3s\n' $? 1<> "$folder/status.new"
   mv "$folder/status.new" "$folder/status"
   # Whatever it started has lost its purpose, and may hold its memory and port.
   [ -d "$folder/ending" ] || gglib_kill_all "$id"
+}
+
+gglib_has_room() { # FOLDER: whether a server's record can be kept there; sets said to why not
+  # The shell's own words for a failed write leave out why.
+  said=$({ printf '%065536d' 0 | cat > "$1/room"; } 2>&1) && set -- "$1" yes
+  rm -f "$1/room"
+  [ "$2" = yes ]
+}
+
+gglib_keeps() { # "yes", or why no server's record can be kept
+  if gglib_has_room "$GGLIB_SITE"; then echo yes; else echo "$GGLIB_SITE: ${said##*: }"; fi
 }
 
 gglib_start() ( # ID NONCE PORT HANDLE DIRECTORY TTL_S VARIABLES NAME=VALUE... ARGV...
   id=$1 nonce=$2 port=$3 handle=$4 directory=$5 ttl=$6 variables=$7 folder=$GGLIB_SITE/$1
   shift 7
   if ! said=$(mkdir "$folder" 2>&1); then
-    [ -d "$folder" ] || { echo "failed $said"; exit; }
-    naps=$GGLIB_NAPS_PER_S
-    until [ -e "$folder/nonce" ] || [ "$naps" -le 0 ]; do
-      naps=$((naps - 1))
-      sleep "$GGLIB_NAP"
-    done
+    [ -d "$folder" ] || { echo "unwritable $said"; exit; }
+    gglib_until_there 1 "$folder/nonce" "$folder/called-off"
     known=
+    read -r known < "$folder/called-off"
+    if [ "$known" = "$nonce" ]; then echo 'failed it was called off'; exit; fi
     read -r known _ < "$folder/nonce"
     if [ "$known" = "$nonce" ]; then # this very start was asked for before the line was cut
-      naps=$((5 * GGLIB_NAPS_PER_S))
-      until [ -e "$folder/identity" ] || [ "$naps" -le 0 ]; do
-        naps=$((naps - 1))
-        sleep "$GGLIB_NAP"
-      done
+      gglib_until_there 5 "$folder/identity"
       if gglib_identify "$folder"; then echo "started $pid $born $boot_time"
       else echo 'failed its start was cut off'; fi
       exit
     fi
     if gglib_alive "$folder"; then echo "failed a server with this id runs already"; exit; fi
     rm -rf "$folder"
-    said=$(mkdir "$folder" 2>&1) || { echo "failed $said"; exit; }
+    said=$(mkdir "$folder" 2>&1) || { echo "unwritable $said"; exit; }
   fi
-  echo "$nonce $GGLIB_BOOT" > "$folder/nonce" || { rm -rf "$folder"; echo "failed $folder cannot be written"; exit; }
+  gglib_has_room "$folder" && echo "$nonce $GGLIB_BOOT" > "$folder/nonce" &&
+    echo "$port" > "$folder/port" && printf '%s\n' "$handle" > "$folder/handle" || {
+    rm -rf "$folder"
+    echo "unwritable $folder: ${said##*: }"
+    exit
+  }
   gglib_listeners
   gglib_promised "$folder"
   if gglib_is_taken "$port"; then rm -rf "$folder"; echo taken; exit; fi
-  echo "$port" > "$folder/port"
-  printf '%s\n' "$handle" > "$folder/handle"
   if ! said=$(cd -- "${directory:-$GGLIB_DATA}" 2>&1); then rm -rf "$folder"; echo "failed $said"; exit; fi
   cd -- "${directory:-$GGLIB_DATA}" || exit
   count=$variables word=
@@ -426,7 +496,8 @@ gglib_read() { # ID FILE FROM: the state, the size, and what FILE holds from the
 gglib_rotate() ( # MAX_BYTES: servers go on writing: they append
   for log in "$GGLIB_SITE"/*/log; do
     [ -e "$log" ] && [ "$(wc -c < "$log")" -gt "$1" ] || continue
-    tail -c "$1" "$log" > "$log.new" && mv "$log.new" "$log.1" && : > "$log"
+    # On a full disk it goes on growing, as far as it can: what is half copied is in its way.
+    tail -c "$1" "$log" > "$log.new" && mv "$log.new" "$log.1" && : > "$log" || rm -f "$log.new"
   done
 )
 

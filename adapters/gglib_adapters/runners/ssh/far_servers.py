@@ -106,6 +106,12 @@ class FarServers:
         if word == "no-program":
             reason = f"there is no program '{rest}' on {self._node}"
             raise StartFailed(draft.model_name, None, (), reason)
+        if word == "unwritable":
+            reason = (
+                f"{self._node} can keep no record of it: {rest}; "
+                "make room there, or choose another data_dir in the runner's section"
+            )
+            raise StartFailed(draft.model_name, None, (), reason)
         if word != "started":
             reason = f"{self._node} could not start it: {rest or said.strip() or 'no reason given'}"
             raise StartFailed(draft.model_name, None, (), reason)
@@ -156,18 +162,28 @@ class FarServers:
         """Return ``own``, ``gone``, ``nobody``, or ``other NAME``: who answers on its port."""
         return (await self._link.ask("gglib_holder", handle.server_id, str(handle.port))).strip()
 
-    async def ask_to_end(self, handle: ProcessHandle, *, grace_s: float) -> bool:
-        """Begin to end a server there, which goes on without us; false = it is not running."""
+    async def ask_to_end(self, handle: ProcessHandle, *, grace_s: float) -> str | None:
+        """Begin to end a server there, which goes on without us: what ``ended`` is asked with.
+
+        ``None`` = it is not running.
+        """
         grace_ms = str(round(grace_s * 1000))
         said = await self._link.ask(
             "gglib_stop", handle.server_id, str(handle.pid), grace_ms, secrets.token_hex(8)
         )
-        return said.strip() == "ending"
+        word, _, ender = said.strip().partition(" ")
+        return ender if word == "ending" else None
 
-    async def ended(self, server_id: str) -> tuple[bool, tuple[int, ...]]:
+    async def ended(self, server_id: str, ender: str) -> tuple[bool, tuple[int, ...]]:
         """Return whether its ending is over, and the pids of who survived that."""
-        word, *survivors = (await self._link.ask("gglib_ended", server_id)).split() or ["going"]
+        said = await self._link.ask("gglib_ended", server_id, ender)
+        word, *survivors = said.split() or ["going"]
         return word != "going", tuple(int(each.partition(":")[0]) for each in survivors)
+
+    async def unwritable(self) -> str | None:
+        """Return why no server's record can be kept there; ``None`` = it can."""
+        said = (await self._link.ask("gglib_keeps")).strip()
+        return None if said == "yes" else said or "no answer"
 
     async def discard(self, server_id: str, nonce: str) -> None:
         """End what became of a start whose end nobody heard."""

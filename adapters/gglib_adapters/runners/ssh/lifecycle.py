@@ -185,6 +185,7 @@ class Lifecycle:
                     raise
             except NodeUnreachable:
                 self._doubtful[server_id] = order.nonce
+                self._link.wake()
                 raise
         reason = f"{self._settings.host} has no free port for it"
         raise StartFailed(config.model_name, None, (), reason)
@@ -205,6 +206,7 @@ class Lifecycle:
             except NodeUnreachable as error:
                 # It will be ended when its machine returns, as it was wished.
                 self._unended.add(handle)
+                self._link.wake()
                 ending.error = error
             except Exception as error:
                 ending.error = error
@@ -215,13 +217,14 @@ class Lifecycle:
     async def _terminate(self, handle: ProcessHandle) -> None:
         state = await self._servers.state(handle.server_id)
         ours = handle.node == self._settings.host and state.is_of(handle)
-        if not ours or not await self._servers.ask_to_end(
-            handle, grace_s=self._settings.stop_grace_s
-        ):
+        if not ours:
+            raise NotRunning(handle.model_name)
+        ender = await self._servers.ask_to_end(handle, grace_s=self._settings.stop_grace_s)
+        if ender is None:
             raise NotRunning(handle.model_name)
         pause_s = _FIRST_LOOK_S
         while True:
-            over, survivors = await self._servers.ended(handle.server_id)
+            over, survivors = await self._servers.ended(handle.server_id, ender)
             if over:
                 break
             await anyio.sleep(pause_s)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Coroutine
 from copy import copy
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from gglib_adapters.runners.ssh.far_shell import FarShell, ShellLost
 from gglib_adapters.runners.ssh.forwards import Forwards
 from gglib_adapters.runners.ssh.openssh import OpenSsh, Step, complaint
 from gglib_adapters.runners.ssh.places import control_socket
+from gglib_adapters.runners.ssh.processes import LastWords, running
 from gglib_adapters.runners.ssh.settings import SshRunnerSettings
 
 __all__ = ["FarMachine", "Link"]
@@ -31,7 +30,6 @@ _ANSWER_S = 15.0
 #: A connection that held for so long was a good one.
 _STEADY_S = 1.0
 _GREETING = b"gglib\n"
-_LAST_WORDS_BYTES = 8192
 
 
 @attrs.frozen
@@ -40,6 +38,8 @@ class FarMachine:
 
     ticks_per_s: int
     data_dir: str
+    line: str
+    """Tells far.sh which shell and which sshd carried this connection."""
 
 
 class Link:
@@ -91,6 +91,15 @@ class Link:
     def is_up(self) -> bool:
         """Whether the far machine was there a moment ago."""
         return self._shell is not None
+
+    @property
+    def has_been_up(self) -> bool:
+        """Whether the far machine was ever there: then it is known how fast it answers."""
+        return self._machine is not None
+
+    def wake(self) -> None:
+        """Connect though nobody asks: there is work, of which ``has_work`` tells."""
+        self._demand.set()
 
     async def machine(self) -> FarMachine:
         """Return what the far machine said of itself.
@@ -172,7 +181,9 @@ class Link:
                 # Who asks during the pause is told at once.
                 self._settled.set()
             if self._is_wanted:
-                await self._clock.sleep(pause_s)
+                # An attempt that took long was a pause itself: who is back waits for no other.
+                took_s = self._clock.monotonic() - began
+                await self._clock.sleep(max(_FIRST_PAUSE_S, pause_s - took_s))
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
             if self._error is not None:
                 self._demand = anyio.Event()
@@ -217,8 +228,8 @@ class Link:
     async def _carry(self, parts: anyio.abc.TaskGroup) -> None:
         ssh = OpenSsh.found(self._settings)
         host, limit_s = self._settings.host, self._settings.connect_timeout_s
-        async with _process(ssh.master(self._control)) as master:
-            words = _LastWords()
+        async with running(ssh.master(self._control)) as master:
+            words = LastWords()
             parts.start_soon(words.listen, master)
             try:
                 with anyio.fail_after(limit_s + 1):
@@ -232,8 +243,8 @@ class Link:
                 ) from None
             except (anyio.EndOfStream, anyio.BrokenResourceError):
                 raise complaint(host, await words.all()) from None
-            async with _process(ssh.session(self._control)) as session:
-                said = _LastWords()
+            async with running(ssh.session(self._control)) as session:
+                said = LastWords()
                 parts.start_soon(said.listen, session)
                 assert session.stdin is not None
                 assert session.stdout is not None
@@ -254,6 +265,9 @@ class Link:
             "gglib_hello",
             self._settings.data_dir or "",
             self._site,
+            # What was asked over a line that fell silent may arrive there even now: its shell
+            # is ended before anything is asked of this one.
+            self._machine.line if self._machine is not None else "",
             timeout_s=self._settings.connect_timeout_s,
         )
         self._machine = self._introduced(said.text)
@@ -267,36 +281,14 @@ class Link:
         host = self._settings.host
         word, _, rest = said.partition(" ")
         if word == "ready":
-            ticks, _, data_dir = rest.partition(" ")
-            return FarMachine(int(ticks), data_dir)
+            ticks, line, data_dir = rest.split(" ", 2)
+            return FarMachine(int(ticks), data_dir, line)
         if word == "data":
             reason = f"its data directory cannot be made: {rest}"
-            fix = "choose another data_dir in the runner's section"
+            fix = "make room there, or choose another data_dir in the runner's section"
             raise NodeUnreachable(host, Step.SHELL, reason, fix)
         reason = f"it lacks {rest}" if word == "lacks" else f"its sh said {said[:200]!r}"
         raise NodeUnreachable(host, Step.SHELL, reason, "gglib needs Linux with a POSIX sh there")
-
-
-class _LastWords:
-    """What a command says when something is wrong, as far as it matters."""
-
-    def __init__(self) -> None:
-        self._said = b""
-        self._ended = anyio.Event()
-
-    async def listen(self, process: anyio.abc.Process) -> None:
-        assert process.stderr is not None
-        with suppress(anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
-            while True:
-                said = self._said + await process.stderr.receive()
-                self._said = said[-_LAST_WORDS_BYTES:]
-        self._ended.set()
-
-    async def all(self) -> str:
-        """Return it when the command has ended, or soon."""
-        with anyio.move_on_after(1):
-            await self._ended.wait()
-        return self._said.decode(errors="replace")
 
 
 async def _greet(master: anyio.abc.Process) -> None:
@@ -312,22 +304,3 @@ async def _greet(master: anyio.abc.Process) -> None:
 async def _then(part: Callable[[], Awaitable[object]], over: anyio.Event) -> None:
     await part()
     over.set()
-
-
-@asynccontextmanager
-async def _process(command: list[str]) -> AsyncIterator[anyio.abc.Process]:
-    """Run a command in a session of its own, so that Ctrl-C is not for it; end it at the end."""
-    process = await anyio.open_process(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
-    try:
-        yield process
-    finally:
-        with suppress(ProcessLookupError):
-            process.kill()
-        with anyio.CancelScope(shield=True):
-            await process.aclose()

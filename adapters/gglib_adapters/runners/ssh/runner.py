@@ -92,7 +92,7 @@ class SshProcessRunner(ProcessRunner):
         self._files = SshFiles(self._link, node=node)
         self._life = Lifecycle(context, settings, tasks, self._link, self._servers)
         self._checkup = Checkup(
-            context, self._link, self._servers, timeout_s=settings.health_timeout_s
+            context, self._link, self._servers, node=node, timeout_s=settings.health_timeout_s
         )
 
     @property
