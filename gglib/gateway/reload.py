@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -80,6 +81,13 @@ def session_header_of(settings: GatewaySettings) -> bytes:
     return settings.session_header.lower().encode("ascii")
 
 
+def _files(settings: Settings) -> tuple[Path, ...]:
+    """Return the files that settings are read from."""
+    gateway = settings.gateway
+    files = (settings.config_file, gateway.tls_certificate, gateway.tls_key)
+    return tuple(dict.fromkeys(file for file in files if file is not None))
+
+
 @attrs.frozen(kw_only=True)
 class _Plan:
     """New settings, with everything made that can fail to be."""
@@ -126,8 +134,7 @@ class Reloader:
         self._one_at_a_time = anyio.Lock()
         self._callbacks: list[Callable[[GatewaySettings], None]] = []
         self._certificate_callbacks: list[Callable[[Certificate], None]] = []
-        file = parts.settings.config_file
-        self._watch = None if file is None else FileWatch(file)
+        self._watch = FileWatch(*_files(parts.settings))
 
     def on_applied(self, callback: Callable[[GatewaySettings], None]) -> None:
         """Have ``callback(settings)`` called when new settings hold; it must not raise."""
@@ -177,16 +184,14 @@ class Reloader:
             await self.reload()
 
     async def watch(self) -> None:
-        """Reload when the settings file has changed and ``watch_config`` is set, for ever."""
+        """Reload when a file has changed and ``watch_config`` is set, for ever."""
         while True:
             await self._parts.clock.sleep(_LOOK_INTERVAL_S)
-            wanted = self._settings.gateway.watch_config
-            if wanted and self._watch is not None and self._watch.has_changed():
+            if self._settings.gateway.watch_config and self._watch.has_changed():
                 await self.try_reload()
 
     async def _reload(self) -> Difference:
-        if self._watch is not None:
-            self._watch.note_reading()
+        self._watch.note_reading()
         asked = await anyio.to_thread.run_sync(self._reread)
         before = self._settings
         if before.config_file is not None and asked.config_file is None:
@@ -253,8 +258,8 @@ class Reloader:
         self._shared.meter.set_log(self._parts.events.emit if gateway.access_log else None)
         self._shared.rule_book = RuleBook(settings.inference)
         self._settings = settings
-        if self._watch is None and settings.config_file is not None:
-            self._watch = FileWatch(settings.config_file)
+        if (files := _files(settings)) != self._watch.paths:
+            self._watch = FileWatch(*files)
         for callback in self._callbacks:
             callback(gateway)
         return self._show(plan.certificate)

@@ -1,4 +1,4 @@
-"""Whether a file has changed since it was last read: by looking, now and then."""
+"""Whether files have changed since they were last read: by looking, now and then."""
 
 from __future__ import annotations
 
@@ -6,34 +6,34 @@ from pathlib import Path
 
 __all__ = ["FileWatch"]
 
-_Print = tuple[int, int, int, int]
+_Print = tuple[tuple[int, int, int, int], ...]
 
 
 class FileWatch:
-    """Tells when a file has changed and then kept still for the time of one look.
+    """Tells when one of some files has changed, and all then kept still for the time of one look.
 
-    So somebody who is still writing is let finish, and a file that is gone for a moment, as
-    while another takes its place, has not changed.
+    So somebody who is still writing is let finish, and while a file is gone for a moment, as
+    when another takes its place, nothing has changed.
     """
 
-    __slots__ = ("_latest", "_path", "_read")
+    __slots__ = ("_latest", "_read", "paths")
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, *paths: Path) -> None:
+        self.paths = paths
         self._read = self._latest = self._look()
 
     def note_reading(self) -> None:
-        """Take note that the file is about to be read: what changes from now on is news."""
+        """Take note that they are about to be read: what changes from now on is news."""
         self._read = self._latest = self._look()
 
     def has_changed(self) -> bool:
-        """Look; return whether the file differs from what was read, and not from the last look."""
+        """Look; return whether they differ from what was read, and not from the last look."""
         before, self._latest = self._latest, self._look()
         return self._latest is not None and self._latest == before and self._latest != self._read
 
     def _look(self) -> _Print | None:
         try:
-            found = self._path.stat()
+            found = [path.stat() for path in self.paths]
         except (OSError, ValueError):
             return None
-        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+        return tuple((each.st_dev, each.st_ino, each.st_size, each.st_mtime_ns) for each in found)

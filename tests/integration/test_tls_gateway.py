@@ -7,6 +7,7 @@ import json
 import shutil
 import signal
 import ssl
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -108,6 +109,20 @@ def test_renewed_certificate_is_shown_after_a_reload_by_command_or_signal(
     while third == second:
         third = leaf(served.address)
     assert home.json("ps") == []
+
+
+def test_renewed_certificate_is_shown_by_a_gateway_that_watches(
+    home: Home, authority: Authority
+) -> None:
+    """Nobody tells it, as whatever renews certificates may not know of it."""
+    settings = home.path / "gglib.toml"
+    text = settings.read_text()
+    settings.write_text(text.replace("[gateway]\n", "[gateway]\nwatch_config = true\n"))
+    with home.serve() as served:
+        first = leaf(served.address)
+        authority.issue("localhost", "127.0.0.1")
+        while leaf(served.address) == first:
+            time.sleep(0.05)
 
 
 def test_certificate_that_has_run_out_can_be_replaced(home: Home, authority: Authority) -> None:

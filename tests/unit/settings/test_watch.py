@@ -68,3 +68,16 @@ def test_other_file_of_the_same_size_and_time_is_a_change(file: Path) -> None:
     os.utime(fresh, ns=(found.st_atime_ns, found.st_mtime_ns))
     fresh.replace(file)
     assert [watch.has_changed(), watch.has_changed()] == [False, True]
+
+
+def test_any_of_several_files_may_change_and_all_are_waited_for(file: Path) -> None:
+    """As a certificate and its key, which are written one after the other."""
+    key = file.with_name("key")
+    key.write_text("one")
+    watch = FileWatch(file, key)
+    file.write_text("two two")
+    assert not watch.has_changed()
+    key.write_text("two two")
+    assert [watch.has_changed(), watch.has_changed()] == [False, True]
+    key.unlink()
+    assert not any(watch.has_changed() for _ in range(3))
