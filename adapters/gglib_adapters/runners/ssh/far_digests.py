@@ -1,0 +1,99 @@
+"""SHA-256 of files on the far machine, which reads them itself: only the sum comes over."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import anyio
+
+from gglib.errors import InvalidModelFile, NodeUnreachable, NotConfigured
+from gglib_adapters.runners.ssh.link import Link
+from gglib_adapters.runners.ssh.openssh import Step
+
+__all__ = ["far_sha256"]
+
+#: The far machine gives up what nobody has asked for that long; so do we, sooner, without it.
+_ABANDONED_S, _AWAY_S = 60, 45.0
+#: A file of any size may take its time, but each byte of it only so much.
+_STALL_S = 120.0
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.02, 0.5
+_FORGETTING_S = 5.0
+_SUM = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
+
+
+async def far_sha256(
+    link: Link, path: Path, on_bytes: Callable[[int], None] | None, *, node: str
+) -> str:
+    """Return the SHA-256 of what a file there holds now; ``on_bytes`` is told of the progress.
+
+    If cancelled, what computes it there is ended.
+
+    Raises:
+        NodeUnreachable: the machine is away, for longer than a cut line takes.
+        NotConfigured: no program there computes it.
+        InvalidModelFile: the file cannot be read, or not to its end.
+    """
+    key = secrets.token_hex(8)
+    try:
+        said = await link.ask("gglib_digest", key, str(_ABANDONED_S), str(path))
+        word, _, reason = said.strip().partition(" ")
+        if word == "no-tool":
+            raise NotConfigured(
+                f"computing SHA-256 on {node}",
+                "it has none of sha256sum, shasum and openssl: install one there",
+            )
+        if word != "going":
+            fix = f"is the disk of {node} full?"
+            raise NodeUnreachable(node, Step.SHELL, reason or said.strip()[:200] or "no answer", fix)
+        return await _followed(link, key, path, on_bytes or _nobody, node)
+    finally:
+        with anyio.move_on_after(_FORGETTING_S, shield=True), suppress(NodeUnreachable):
+            await link.ask("gglib_forget_digest", key)
+
+
+def _nobody(_count: int) -> None:
+    """Tell nobody."""
+
+
+async def _followed(
+    link: Link, key: str, path: Path, on_bytes: Callable[[int], None], node: str
+) -> str:
+    read_bytes, pause_s = 0, _FIRST_PAUSE_S
+    heard_at = moved_at = anyio.current_time()
+    while True:
+        try:
+            said = await link.ask("gglib_digest_state", key, secrets.token_hex(4))
+        except NodeUnreachable:
+            # It reads on there while the line is made again.
+            if anyio.current_time() - heard_at > _AWAY_S:
+                raise
+            said = ""
+        now = anyio.current_time()
+        match said.split(maxsplit=2):
+            case []:
+                moved_at += now - heard_at
+            case ["going", position]:
+                if (count := int(position) - read_bytes) > 0:
+                    on_bytes(count)
+                    read_bytes, moved_at = int(position), now
+            case ["ended", "0", told] if found := _SUM.search(told):
+                return found[0]
+            case ["ended", status, *_]:
+                reason = f"cannot be read on {node}; check its permissions"
+                if read_bytes or int(status) > 128:
+                    reason = f"its reading on {node} ended too soon, with status {status}"
+                raise InvalidModelFile(path, reason)
+            case _:
+                reason = "what read it is gone; was the machine started anew?"
+                raise InvalidModelFile(path, reason)
+        if said:
+            heard_at = now
+        if now - moved_at > _STALL_S:
+            reason = f"nothing more of it could be read on {node} for {_STALL_S:g} s"
+            raise InvalidModelFile(path, f"{reason}; does its disk hang?")
+        await anyio.sleep(pause_s)
+        pause_s = min(1.5 * pause_s, _LONGEST_PAUSE_S)
