@@ -96,7 +96,7 @@ def verify(
                         nonlocal done
                         done += count
                         # The size of what is declared for another machine is not known here.
-                    bar(done, max(done, total), name)
+                        bar(done, max(done, total), name)
 
                     try:
                         told.append(

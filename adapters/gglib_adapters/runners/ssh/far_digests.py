@@ -47,8 +47,8 @@ async def far_sha256(
                 "it has none of sha256sum, shasum and openssl: install one there",
             )
         if word != "going":
-            fix = f"is the disk of {node} full?"
-            raise NodeUnreachable(node, Step.SHELL, reason or said.strip()[:200] or "no answer", fix)
+            why = reason or f"its sh said {said.strip()[:200]!r}"
+            raise NodeUnreachable(node, Step.SHELL, why, f"is the disk of {node} full?")
         return await _followed(link, key, path, on_bytes or _nobody, node)
     finally:
         with anyio.move_on_after(_FORGETTING_S, shield=True), suppress(NodeUnreachable):
