@@ -45,6 +45,8 @@ class FarMachine:
             "ssh_config": str(self.config),
             "data_dir": str(self.folder / "far"),
             "connect_timeout_s": 5,
+            # It plays another one: by its kernel it is this one.
+            "shares_memory": False,
         }
 
     def start(self) -> None:

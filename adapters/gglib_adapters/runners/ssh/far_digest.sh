@@ -17,7 +17,8 @@ gglib_digest() ( # KEY PATIENCE_S PATH: has it computed in the background of thi
   elif command -v openssl > /dev/null; then set -- openssl dgst -sha256
   else echo no-tool; exit; fi
   said=$(mkdir -p "$folder" 2>&1) || { echo "failed $said"; exit; }
-  gglib_compute "$folder" "$patience" "$file" "$@" < /dev/null > /dev/null 2>&1 &
+  # In a shell of its own: a function would keep the output open, for when it is done.
+  (gglib_compute "$folder" "$patience" "$file" "$@") < /dev/null > /dev/null 2>&1 &
   echo going
 )
 
@@ -45,7 +46,11 @@ gglib_mind_digest() { # FOLDER PATIENCE_S PID START_TICKS: ends it when nobody w
     sleep "$step"
   done
   ! gglib_lives "$3" "$4" || kill "$3"
-  rm -rf "$1"
+  gglib_clear_digest "$1"
+}
+
+gglib_clear_digest() { # FOLDER: first out of the way of who may just be writing to it
+  mv "$1" "$1.gone" && rm -rf "$1.gone"
 }
 
 gglib_digest_state() ( # KEY WORD: "going BYTES", "ended STATUS WHAT_IT_SAID" or "unknown"
@@ -67,5 +72,5 @@ gglib_digest_state() ( # KEY WORD: "going BYTES", "ended STATUS WHAT_IT_SAID" or
 gglib_forget_digest() ( # KEY: ends it if it goes on, and leaves nothing of it
   folder=$GGLIB_DATA/digests/$GGLIB_BOOT/$1
   read -r child born < "$folder/by" && gglib_lives "$child" "$born" && kill "$child"
-  rm -rf "$folder"
+  gglib_clear_digest "$folder"
 )
