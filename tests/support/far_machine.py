@@ -18,7 +18,7 @@ import psutil
 
 from support.extras import require_sshd
 
-__all__ = ["FarMachine", "far_machine"]
+__all__ = ["FarMachine", "far_machine", "readers_of"]
 
 _PATIENCE_S = 10.0
 
@@ -99,6 +99,16 @@ class FarMachine:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.send_signal(signal.SIGKILL)
         return len(masters)
+
+
+def readers_of(path: Path) -> list[psutil.Process]:
+    """Return the processes that have a file open."""
+    readers = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if any(each.path == str(path) for each in process.open_files()):
+                readers.append(process)
+    return readers
 
 
 @contextmanager

@@ -8,8 +8,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import psutil
 import pytest
+from support.far_machine import readers_of
 
 from gglib_adapters.runners import ssh
 
@@ -44,18 +44,6 @@ def run_script(shell: str, folder: Path, session: str, *tools: str) -> list[str]
         check=False,
     )
     return done.stdout.splitlines()[1:]
-
-
-def readers_of(path: Path) -> list[int]:
-    """Return the processes that have the file open."""
-    readers = []
-    for process in psutil.process_iter():
-        try:
-            if any(each.path == str(path) for each in process.open_files()):
-                readers.append(process.pid)
-        except psutil.Error:
-            continue
-    return readers
 
 
 @pytest.mark.parametrize("tool", ["sha256sum", "shasum", "openssl"])
