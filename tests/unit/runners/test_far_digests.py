@@ -9,13 +9,15 @@ from typing import Any, cast
 import anyio
 import pytest
 
+from gglib.domain.file_mark import FileMark
 from gglib.errors import GglibError, InvalidModelFile, NodeUnreachable, NotConfigured
+from gglib.ports.far_files import FarFile
 from gglib_adapters.runners.ssh import far_digests
 from gglib_adapters.runners.ssh.far_digests import far_sha256
 from gglib_adapters.runners.ssh.link import Link
 
 pytestmark = pytest.mark.anyio
-PATH = Path("/srv/m.gguf")
+FILE = FarFile(path=Path("/srv/m.gguf"), mark=FileMark(size_bytes=12, mtime_ns=0))
 SUM = "0123456789abcdef" * 4
 AWAY = NodeUnreachable("box", "connect", "no answer", "wait")
 
@@ -51,7 +53,7 @@ class PaperLink:
 
 async def summed(link: PaperLink, on_bytes: Callable[[int], None] | None = None) -> str:
     """Return the sum, or raise."""
-    return await far_sha256(cast(Link, link), PATH, on_bytes, node="box")
+    return await far_sha256(cast(Link, link), FILE, on_bytes, node="box")
 
 
 async def test_progress_is_told_and_nothing_is_left_there() -> None:
@@ -60,7 +62,7 @@ async def test_progress_is_told_and_nothing_is_left_there() -> None:
     states = ("going 0\n", "going 5\n", "going 5\n", "going 9\n", f"ended 0 {SUM}  -\n")
     link = PaperLink("going\n", *states)
     assert await summed(link, told.append) == SUM
-    assert told == [5, 4]
+    assert told == [5, 4, 3]
     assert link.asked[-1] == "gglib_forget_digest"
 
 

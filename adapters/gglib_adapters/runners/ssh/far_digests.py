@@ -6,11 +6,11 @@ import re
 import secrets
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 
 import anyio
 
 from gglib.errors import InvalidModelFile, NodeUnreachable, NotConfigured
+from gglib.ports.far_files import FarFile
 from gglib_adapters.runners.ssh.link import Link
 from gglib_adapters.runners.ssh.openssh import Step
 
@@ -26,9 +26,9 @@ _SUM = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 
 
 async def far_sha256(
-    link: Link, path: Path, on_bytes: Callable[[int], None] | None, *, node: str
+    link: Link, file: FarFile, on_bytes: Callable[[int], None] | None, *, node: str
 ) -> str:
-    """Return the SHA-256 of what a file there holds now; ``on_bytes`` is told of the progress.
+    """Return the SHA-256 of what a file there holds now; ``on_bytes`` is told of each byte once.
 
     If cancelled, what computes it there is ended.
 
@@ -39,7 +39,7 @@ async def far_sha256(
     """
     key = secrets.token_hex(8)
     try:
-        said = await link.ask("gglib_digest", key, str(_ABANDONED_S), str(path))
+        said = await link.ask("gglib_digest", key, str(_ABANDONED_S), str(file.path))
         word, _, reason = said.strip().partition(" ")
         if word == "no-tool":
             raise NotConfigured(
@@ -49,7 +49,7 @@ async def far_sha256(
         if word != "going":
             why = reason or f"its sh said {said.strip()[:200]!r}"
             raise NodeUnreachable(node, Step.SHELL, why, f"is the disk of {node} full?")
-        return await _followed(link, key, path, on_bytes or _nobody, node)
+        return await _followed(link, key, file, on_bytes or _nobody, node)
     finally:
         with anyio.move_on_after(_FORGETTING_S, shield=True), suppress(NodeUnreachable):
             await link.ask("gglib_forget_digest", key)
@@ -60,40 +60,49 @@ def _nobody(_count: int) -> None:
 
 
 async def _followed(
-    link: Link, key: str, path: Path, on_bytes: Callable[[int], None], node: str
+    link: Link, key: str, file: FarFile, on_bytes: Callable[[int], None], node: str
 ) -> str:
     read_bytes, pause_s = 0, _FIRST_PAUSE_S
     heard_at = moved_at = anyio.current_time()
     while True:
+        now = anyio.current_time()
         try:
             said = await link.ask("gglib_digest_state", key, secrets.token_hex(4))
         except NodeUnreachable:
             # It reads on there while the line is made again.
-            if anyio.current_time() - heard_at > _AWAY_S:
+            if now - heard_at > _AWAY_S:
                 raise
-            said = ""
-        now = anyio.current_time()
-        match said.split(maxsplit=2):
-            case []:
-                moved_at += now - heard_at
-            case ["going", position]:
-                if (count := int(position) - read_bytes) > 0:
-                    on_bytes(count)
-                    read_bytes, moved_at = int(position), now
-            case ["ended", "0", told] if found := _SUM.search(told):
-                return found[0]
-            case ["ended", status, *_]:
-                reason = f"cannot be read on {node}; check its permissions"
-                if read_bytes or int(status) > 128:
-                    reason = f"its reading on {node} ended too soon, with status {status}"
-                raise InvalidModelFile(path, reason)
-            case _:
-                reason = "what read it is gone; was the machine started anew?"
-                raise InvalidModelFile(path, reason)
-        if said:
+            moved_at = now
+        else:
             heard_at = now
+            position = _position(said, file, read_bytes, node)
+            if position > read_bytes:
+                on_bytes(position - read_bytes)
+                read_bytes, moved_at = position, now
+            if (found := _SUM.search(said)) is not None:
+                return found[0]
         if now - moved_at > _STALL_S:
             reason = f"nothing more of it could be read on {node} for {_STALL_S:g} s"
-            raise InvalidModelFile(path, f"{reason}; does its disk hang?")
+            raise InvalidModelFile(file.path, f"{reason}; does its disk hang?")
         await anyio.sleep(pause_s)
         pause_s = min(1.5 * pause_s, _LONGEST_PAUSE_S)
+
+
+def _position(said: str, file: FarFile, read_bytes: int, node: str) -> int:
+    """Return how much has been read by now: all of it, where the sum is told.
+
+    Raises:
+        InvalidModelFile: it will not be told any more.
+    """
+    match said.split(maxsplit=2):
+        case ["going", position] if position.isdecimal():
+            return int(position)
+        case ["ended", "0", told] if _SUM.search(told):
+            return file.mark.size_bytes
+        case ["ended", status, *_]:
+            reason = f"cannot be read on {node}; check its permissions"
+            if read_bytes or int(status) > 128:
+                reason = f"its reading on {node} ended too soon, with status {status}"
+        case _:
+            reason = f"what read it on {node} is gone; was the machine started anew?"
+    raise InvalidModelFile(file.path, reason)

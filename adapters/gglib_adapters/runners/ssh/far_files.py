@@ -115,7 +115,7 @@ class SshFiles(FarFiles):
 
     async def sha256(self, file: FarFile, on_bytes: Callable[[int], None] | None = None) -> str:
         """See ``FarFiles``."""
-        found = await far_sha256(self._link, file.path, on_bytes, node=self._node)
+        found = await far_sha256(self._link, file, on_bytes, node=self._node)
         (after,) = await self.look([str(file.path)])
         if isinstance(after, Missing) or after.mark != file.mark:
             raise InvalidModelFile(file.path, _CHANGED)
