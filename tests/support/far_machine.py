@@ -102,12 +102,12 @@ class FarMachine:
 
 
 def readers_of(path: Path) -> list[psutil.Process]:
-    """Return the processes that have a file open."""
+    """Return the processes whose standard input is a file."""
     readers = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            if any(each.path == str(path) for each in process.open_files()):
-                readers.append(process)
+    for pid in psutil.pids():
+        with contextlib.suppress(OSError, psutil.Error):
+            if Path(f"/proc/{pid}/fd/0").readlink() == path:
+                readers.append(psutil.Process(pid))
     return readers
 
 
