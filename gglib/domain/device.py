@@ -59,6 +59,8 @@ class DeviceSurvey:
 
     devices: tuple[Device, ...] = attrs.field(default=(), converter=_devices)
     notes: tuple[str, ...] = attrs.field(default=(), converter=_notes)
+    machine: str | None = None
+    """What the machine has alone until it is started anew: its kernel's boot id; else not told."""
 
     @property
     def cpu(self) -> Device | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from gglib.domain.events import Event
+    from gglib.domain.server_memory import ServerMemory
     from gglib.ports.clock import Clock
     from gglib.ports.context import AdapterContext, AdapterFactory, EngineSet, RunnerSet
     from gglib.ports.device_inventory import Device, DeviceInventory, DeviceSurvey
@@ -55,6 +56,7 @@ __all__ = [
     "PullQueue",
     "RunnerSet",
     "ServerClient",
+    "ServerMemory",
     "ServerProps",
     "ServerRegistry",
     "StoreSurvey",
@@ -91,6 +93,7 @@ _PLACES = {
     "PullQueue": "gglib.ports.pull_queue",
     "RunnerSet": "gglib.ports.context",
     "ServerClient": "gglib.ports.server_client",
+    "ServerMemory": "gglib.domain.server_memory",
     "ServerProps": "gglib.ports.server_client",
     "ServerRegistry": "gglib.ports.server_registry",
     "StoreSurvey": "gglib.ports.model_store",

@@ -25,6 +25,8 @@ class DeviceInventory(ABC):
         - Limits that hold for this process hold for what it starts: they are in the sizes.
         - A device whose memory cannot be read is left out, and a line of ``notes`` says so in
           words for people. Nothing about a device is raised as an error.
+        - ``machine`` is the kernel's boot id where that can be read, so that a runner which
+          leads back to this machine is known to.
 
         It does not hold up the event loop, may be called at the same time by several tasks,
         and a cancelled call does no harm to later ones.

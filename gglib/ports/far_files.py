@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import attrs
 
 from gglib.domain.file_mark import FileMark
+from gglib.errors import NotConfigured
 
 __all__ = ["FarFile", "FarFiles", "FarFolder", "Missing"]
 
@@ -77,3 +78,16 @@ class FarFiles(ABC):
         Raises:
             InvalidModelFile: it is another file than ``file`` was.
         """
+
+    async def sha256(self, file: FarFile, on_bytes: Callable[[int], None] | None = None) -> str:
+        """Return the SHA-256 of a file in hexadecimal digits, computed where it lies.
+
+        ``on_bytes`` is told how many more bytes were read, again and again. It takes as long
+        as reading the file does there; if cancelled, nothing goes on there.
+
+        Raises:
+            NotConfigured: nothing there computes it.
+            InvalidModelFile: the file cannot be read, or is another than ``file`` was.
+        """
+        del file, on_bytes
+        raise NotConfigured(f"computing SHA-256 on {self.node}", "its runner cannot do that")

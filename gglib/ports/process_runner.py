@@ -13,6 +13,7 @@ from gglib.domain.config import ServerConfig
 from gglib.domain.device import Device
 from gglib.domain.handle import ProcessHandle
 from gglib.domain.health import ServerHealth
+from gglib.domain.server_memory import ServerMemory
 from gglib.domain.way_step import WayStep
 from gglib.errors import NodeUnreachable, NotRunning
 from gglib.ports.engine import Engine
@@ -93,6 +94,30 @@ class ProcessRunner(ABC):
         Raises:
             NodeUnreachable: there is nobody to ask.
         """
+        return None
+
+    async def machine_id(self) -> str | None:
+        """Return what the machine where its servers run has alone, until it is started anew.
+
+        The kernel's boot id, where there is one. Runners whose machines tell the same share
+        one machine's memory, and those that tell what this machine's inventory tells share this
+        one's. ``None`` = not told: the memory is held to be nobody else's.
+
+        Raises:
+            NodeUnreachable: there is nobody to ask.
+        """
+        return None
+
+    async def memory(self, handle: ProcessHandle) -> ServerMemory | None:
+        """Return what the server and all that it started have of the memory where it runs.
+
+        Read now or a moment ago. ``None`` = it does not run, or nothing can tell. Not asked of
+        runners whose servers run on this machine (``devices`` is ``None``): it looks itself.
+
+        Raises:
+            NodeUnreachable: there is nobody to ask.
+        """
+        del handle
         return None
 
     @property

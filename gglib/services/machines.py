@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import anyio
 import attrs
 
 from gglib.domain.device import DeviceSurvey
+from gglib.domain.handle import ProcessHandle
 from gglib.domain.model import Model
 from gglib.domain.projector import choose_projector, with_projector
+from gglib.domain.server_memory import ServerMemory
 from gglib.errors import AdapterError, GglibError, ModelError, NodeUnreachable, NotConfigured
 from gglib.ports.context import RunnerSet
 from gglib.ports.far_files import FarFiles
@@ -59,11 +62,13 @@ class Machines:
         with anyio.move_on_after(_SURVEY_TIMEOUT_S):
             try:
                 devices = await runner.devices()
-                return None if devices is None else DeviceSurvey(devices=devices)
+                if devices is None:
+                    return None
+                return DeviceSurvey(devices=devices, machine=await runner.machine_id())
             except GglibError:
                 raise
             except Exception as error:  # a stranger's runner
-                reason = f"devices() failed: {type(error).__name__}: {error}"
+                reason = f"its memory cannot be read: {type(error).__name__}: {error}"
                 raise AdapterError("gglib.process_runners", name, reason) from error
         raise NodeUnreachable(
             name,
@@ -71,6 +76,16 @@ class Machines:
             f"it has not told its memory within {_SURVEY_TIMEOUT_S:g} s",
             f"gglib doctor --runner {name}",
         )
+
+    async def memory(self, name: str, handle: ProcessHandle) -> ServerMemory | None:
+        """Return what a runner's server has of its machine's memory, if that can be told now."""
+        runner = self._runners.get(name)
+        if runner is None:
+            return None
+        # What a stranger's runner raises is no worse than that it cannot tell.
+        with anyio.move_on_after(_SURVEY_TIMEOUT_S), suppress(Exception):
+            return await runner.memory(handle)
+        return None
 
     async def as_it_lies(self, model: Model) -> Model:
         """Return the model with what its file says where its servers run.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from types import MappingProxyType
@@ -16,12 +16,12 @@ from gglib.domain.device import CPU, Device, DeviceSurvey
 from gglib.domain.events import AdapterFailed
 from gglib.domain.handle import ProcessHandle
 from gglib.domain.kv_cache import known
-from gglib.domain.memory import DEFAULT_CONTEXT_SIZE, MemoryEstimate
+from gglib.domain.memory import DEFAULT_CONTEXT_SIZE
 from gglib.domain.memory_fit import MemoryFit
-from gglib.domain.memory_observed import MemoryObservation, limited_to
+from gglib.domain.memory_observed import limited_to
 from gglib.domain.model import Model
-from gglib.domain.model_run import KEPT_RUNS, ModelRun
 from gglib.domain.ownership import ServerRecord
+from gglib.domain.server_memory import ServerMemory
 from gglib.errors import ConfigurationError, GglibError, NodeUnreachable
 from gglib.ports.clock import Clock
 from gglib.ports.device_inventory import DeviceInventory
@@ -30,8 +30,9 @@ from gglib.ports.model_catalog import ModelCatalog
 from gglib.ports.process_table import ProcessTable
 from gglib.ports.server_registry import ServerRegistry
 from gglib.services.far_memory import FarMemory
-from gglib.services.machines import Machines, device_of
-from gglib.services.memory import correction_from, estimate_server, fit_model
+from gglib.services.machines import Machines
+from gglib.services.memory import estimate_server, fit_model
+from gglib.services.memory_runs import MemoryRuns
 from gglib.services.models import ModelService
 from gglib.services.serving import RunningServer
 
@@ -54,6 +55,11 @@ def _reserve(device: Device) -> int:
     if device.kind != CPU:
         return 0
     return min(device.total_bytes // _RESERVE_DIVISOR, _MOST_RESERVE_BYTES)
+
+
+def _budget(device: Device, held_bytes: int) -> int:
+    """Return what models may have of a device of which servers have ``held_bytes`` now."""
+    return min(device.free_bytes + held_bytes, device.total_bytes - _reserve(device))
 
 
 @attrs.frozen(kw_only=True)
@@ -133,11 +139,7 @@ class MemoryLedger:
         self._unlimited: set[str] = set()
         """Devices that had a limit, and were not measured since."""
         self._survey = DeviceSurvey()
-        self._formula: dict[int, MemoryEstimate] = {}
-        """Of each model, what its estimate was before it was corrected."""
-        self._runs: defaultdict[int, deque[ModelRun]] = defaultdict(lambda: deque(maxlen=KEPT_RUNS))
-        self._peaks: dict[str, int] = {}
-        """The most that a running server was seen to have of the machine's memory, by its id."""
+        self._runs = MemoryRuns()
 
     async def open(self, servers: Collection[RunningServer] = ()) -> None:
         """Measure for the first time, and recall earlier runs.
@@ -147,8 +149,7 @@ class MemoryLedger:
         """
         await self.measure(servers)
         self.check_limits(self._limits)
-        for model_id, runs in (await self._catalog.runs()).items():
-            self._runs[model_id].extend(runs)
+        self._runs.recall(await self._catalog.runs())
 
     # Budgets
 
@@ -158,9 +159,19 @@ class MemoryLedger:
 
     def set_limits(self, limits: Mapping[str, int]) -> None:
         """Heed other limits from now on. What has one no longer has its budget measured next."""
-        self._unlimited |= self._limits.keys() - limits.keys()
+        before = self._limits_by_device().keys()
         self._limits = dict(limits)
-        self.budgets.update({name: size for name, size in limits.items() if name in self.budgets})
+        now = self._limits_by_device()
+        self._unlimited |= before - now.keys()
+        self.budgets.update({name: size for name, size in now.items() if name in self.budgets})
+
+    def _limits_by_device(self) -> dict[str, int]:
+        """Return the limits by the one name of each device; of several for one, the least."""
+        found: dict[str, int] = {}
+        for name, size in self._limits.items():
+            device = self._far.name(name)
+            found[device] = min(size, found.get(device, size))
+        return found
 
     async def measure(
         self,
@@ -172,16 +183,17 @@ class MemoryLedger:
         """Set the budgets by what is free now and what ``servers`` have, which are all of ours.
 
         Only while none of ours starts or stops: what such a one has is not known. Unless
-        that still ``holds`` when everything is read, nothing is changed. The budget
-        of the machine's own memory follows what other programs take; that of an accelerator
-        is measured while no server is on it, since what one has there is not known either;
-        that of another machine's devices likewise, and one that is away keeps its budgets.
+        that still ``holds`` when everything is read, nothing is changed. The budget of a
+        machine's own memory follows what other programs take, where it is told what servers
+        have of it; else, and that of an accelerator, it is measured while no server is on it.
+        A machine that is away keeps its budgets.
         ``afresh``: also with servers on it, which are held to have there what they need.
         Where devices cannot be read, the budgets stay as they are.
         """
         survey = await self._surveyed()
         if survey is None:
             return
+        self._far.here = survey
         records = await self._registry.list()
         far = await self._far.look(
             [
@@ -190,15 +202,16 @@ class MemoryLedger:
                 *(record.runner for record in records),
             ]
         )
+        limits = self._limits_by_device()
         unseen = {each.name: each for each in survey.accelerators} | far
         if afresh:
             # What is on them now was not counted as ours; it is by what there is in all.
             for name, device in unseen.items():
-                if name not in self._limits:
+                if name not in limits:
                     self.budgets[name] = device.total_bytes - _reserve(device)
         ours = {server.server_id for server in servers}
         others = [record for record in records if record.server_id not in ours]
-        own = await self._own_bytes(server.handle for server in servers if self._is_here(server))
+        own, untold = await self._own_bytes(servers)
         claimed = await self._claimed_by(others)
         on_devices: defaultdict[str, int] = defaultdict(int)
         for server in servers:
@@ -209,21 +222,21 @@ class MemoryLedger:
         if not holds():
             return
         self._survey = survey
-        if survey.cpu is not None:
-            there = min(survey.cpu.free_bytes + own, survey.cpu.total_bytes - _reserve(survey.cpu))
-            self.budgets[CPU] = max(0, there - claimed)
+        if survey.cpu is not None and (CPU not in untold or CPU not in self.budgets):
+            self.budgets[CPU] = max(0, _budget(survey.cpu, own[CPU]) - claimed)
         for name, device in unseen.items():
-            if (
+            if device.kind == CPU and name not in untold:
+                self.budgets[name] = _budget(device, own[name])
+            elif (
                 afresh
                 or not on_devices[name]
                 or name not in self.budgets
                 or name in self._unlimited
             ):
-                there = device.free_bytes + on_devices[name]
-                self.budgets[name] = min(there, device.total_bytes - _reserve(device))
+                self.budgets[name] = _budget(device, on_devices[name])
         self._unlimited -= {CPU, *unseen}
         present = {each.name for each in survey.devices} | far.keys() | self.budgets.keys()
-        self.budgets.update({name: self._limits[name] for name in self._limits.keys() & present})
+        self.budgets.update({name: limits[name] for name in limits.keys() & present})
 
     async def _surveyed(self) -> DeviceSurvey | None:
         """Return what the devices have now; ``None`` if a stranger's inventory cannot tell."""
@@ -248,12 +261,34 @@ class MemoryLedger:
             )
         return survey
 
-    async def _own_bytes(self, handles: Iterable[ProcessHandle]) -> int:
-        """Return what the servers of ``handles`` have that comes back when they end."""
-        total = 0
-        for handle in handles:
-            total += await self._look(self._processes.own_memory_bytes, handle) or 0
-        return total
+    async def _own_bytes(
+        self, servers: Iterable[RunningServer]
+    ) -> tuple[Mapping[str, int], Collection[str]]:
+        """Return what servers have of machines' own memory that comes back when they end.
+
+        By device; and on which of those there are servers elsewhere of which it is not told.
+        """
+        own: defaultdict[str, int] = defaultdict(int)
+        untold: set[str] = set()
+
+        async def ask(server: RunningServer, device: str) -> None:
+            told = await self._memory_elsewhere(server)
+            if told is None:
+                untold.add(device)
+            else:
+                own[device] += told.own_bytes
+
+        async with anyio.create_task_group() as questions:
+            for server in servers:
+                if self._is_here(server):
+                    found = await self._look(self._processes.own_memory_bytes, server.handle)
+                    own[CPU] += found or 0
+                elif (device := self._far.names(server.record.runner).get(CPU)) is not None:
+                    questions.start_soon(ask, server, device)
+        return own, untold
+
+    async def _memory_elsewhere(self, server: RunningServer) -> ServerMemory | None:
+        return await self._machines.memory(server.record.runner, server.handle)
 
     async def _claimed_by(self, records: Collection[ServerRecord]) -> int:
         """Return what servers that are not ours will need beyond what they have taken by now."""
@@ -327,56 +362,46 @@ class MemoryLedger:
         else:
             files = self._machines.files(runner)
             model = await self._machines.as_it_lies(model)
+            names, limits = self._far.names(runner), self._limits_by_device()
             for device in elsewhere.devices:
                 # It was away when the others were measured.
-                name = device_of(runner, device.name)
-                there = min(device.free_bytes, device.total_bytes - _reserve(device))
-                self.budgets.setdefault(name, self._limits.get(name, there))
+                name = names[device.name]
+                self.budgets.setdefault(name, limits.get(name, _budget(device, 0)))
             empty = self._far.within(runner, self.budgets)
         fit = await fit_model(model, empty, overrides, files=files)
         if fit.fits:
             # What was seen does not change what is started, nor is anything refused for it that
             # fits by the formula: where there is room, servers keep what they have computed.
-            corrected = self._correction(model)(fit.estimate)
+            corrected = self._runs.correction(model.id)(fit.estimate)
             fit = attrs.evolve(fit, estimate=limited_to(corrected, fit.free))
         else:
-            correct = self._correction(model)
+            correct = self._runs.correction(model.id)
             fit = await fit_model(model, empty, overrides, correct=correct, files=files)
-        self._formula[model.id] = fit.formula
+        self._runs.estimated(model.id, fit.formula)
         return fit
 
     def _known_part(self, model: Model, fit: MemoryFit) -> Mapping[str, int]:
-        needs = fit.estimate.needs
-        runner = self._machines.name_for(model)
-        if not self._far.is_here(runner):
-            needs = {device_of(runner, name): size for name, size in needs.items()}
+        names = self._far.names(self._machines.name_for(model))
+        needs = {names.get(name, name): size for name, size in fit.estimate.needs.items()}
         return {name: size for name, size in needs.items() if name in self.budgets}
-
-    def _correction(self, model: Model) -> Callable[[MemoryEstimate], MemoryEstimate]:
-        return correction_from(self._runs[model.id])
 
     # What servers take
 
     def observed_bytes(self, server: RunningServer) -> int | None:
-        """Return the most of the machine's memory that the server was seen to have."""
-        return self._peaks.get(server.server_id)
+        """Return the most of its machine's own memory that the server was seen to have."""
+        return self._runs.peak(server.server_id)
 
     async def observe(self, server: RunningServer) -> bool:
         """Look what a running server has; return whether its model needs more than was thought."""
-        if not self._is_here(server):
+        if self._is_here(server):
+            resident = await self._look(self._processes.memory_bytes, server.handle)
+            found = {} if resident is None else {CPU: resident}
+        else:
+            told = await self._memory_elsewhere(server)
+            found = {} if told is None else {CPU: told.resident_bytes, **told.accelerators}
+        if not found:
             return False
-        found = await self._look(self._processes.memory_bytes, server.handle)
-        if found is None:
-            return False
-        before = self._peaks.get(server.server_id, 0)
-        self._peaks[server.server_id] = max(before, found)
-        formula = self._formula.get(server.model.id)
-        if found <= before or formula is None or formula.source == "stated":
-            return False
-        if found <= self._correction(server.model)(formula).needs[CPU]:
-            return False
-        self._runs[server.model.id].append(self._run(formula, found, 0))
-        return True
+        return self._runs.see(server.server_id, server.model.id, found, self._clock.now())
 
     async def remember(self, server: RunningServer, requests: int) -> None:
         """Keep what is known of a server that has ended: later estimates are better for it.
@@ -384,28 +409,13 @@ class MemoryLedger:
         Raises:
             GglibError: the catalog cannot be written.
         """
-        formula, peak = self._formula.get(server.model.id), self._peaks.pop(server.server_id, None)
-        run = self._run(formula, peak, requests)
-        self._runs[server.model.id].append(run)
+        now = self._clock.now()
+        run = self._runs.end(server.server_id, server.model.id, requests, now)
         await self._catalog.add_run(server.model.id, run)
-
-    def _run(
-        self, formula: MemoryEstimate | None, observed_bytes: int | None, requests: int
-    ) -> ModelRun:
-        memory = {}
-        if formula is not None and observed_bytes is not None and formula.source != "stated":
-            memory[CPU] = MemoryObservation(
-                estimated_bytes=max(1, formula.needs[CPU]), observed_bytes=observed_bytes
-            )
-        return ModelRun(ended_at=self._clock.now(), requests=requests, memory=memory)
 
     def most_used(self) -> list[int]:
         """Return the models that were used in their remembered runs, the most used first."""
-        used = {
-            model_id: sum(run.requests for run in runs) for model_id, runs in self._runs.items()
-        }
-        ranked = sorted(used, key=lambda model_id: (-used[model_id], model_id))
-        return [model_id for model_id in ranked if used[model_id]]
+        return self._runs.most_used()
 
     # Who is here
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,13 @@ from gglib.domain.file_mark import same_files
 from gglib.domain.model import Model, Profile, check_alias
 from gglib.domain.names import ResolvedName
 from gglib.domain.projector import with_abilities_of_projector
-from gglib.errors import InvalidRequest, InvalidValue, ModelExists, ModelNotFound
+from gglib.errors import (
+    InvalidModelFile,
+    InvalidRequest,
+    InvalidValue,
+    ModelExists,
+    ModelNotFound,
+)
 from gglib.ports.clock import Clock
 from gglib.ports.event_sink import EventSink
 from gglib.ports.model_catalog import ModelCatalog
@@ -251,23 +258,30 @@ class ModelChanges(ABC):
 
         What was never on record is recorded, unless the file was written to since it was added;
         with ``accept`` the files are recorded as they are now. ``on_bytes`` is told how many more
-        bytes were read. Of a declared model nothing is on record.
+        bytes were read. Of a declared model nothing is on record. Files of another machine, where
+        the model was added or is declared to be served, are read there.
 
         Raises:
             InvalidModelFile: what is to be accepted is no model any more.
+            NodeUnreachable: that machine cannot be reached.
+            NotConfigured: nothing there computes a SHA-256.
+            ModelFileMissing: a file that is declared for that machine is not there.
         """
         model = (await self.resolve(name)).model
-        if model.origin.runner is not None:
-            raise InvalidRequest(
-                f"the files of '{model.name}' are on the machine of runner "
-                f"'{model.origin.runner}'; only files of this one are verified",
-                "model",
-            )
-        files, marks = await verify_files(model, self._sources, accept=accept, on_bytes=on_bytes)
-        if marks and model.origin.kind != "config":
+        is_declared = model.origin.kind == "config"
+        runner = model.defaults.runner if is_declared else model.origin.runner
+        source = await self._source_at(runner)
+        if is_declared and source is not self._sources:
+            # Which files are declared for another machine is told there. What is no model to
+            # us has one file.
+            with suppress(InvalidModelFile):
+                located = await source.locate(str(model.path))
+                model = attrs.evolve(model, paths=located.paths)
+        files, marks = await verify_files(model, source, accept=accept, on_bytes=on_bytes)
+        if marks and not is_declared:
             facts = model.facts
             if accept and not same_files(model.marks, marks):
-                located = await self._sources.locate(reference_of(model.path))
+                located = await source.locate(reference_of(model.path))
                 facts = with_abilities_of_projector(located.facts, model.facts)
             accepted = attrs.evolve(
                 model, marks=marks, facts=facts, size_bytes=sum(mark.size_bytes for mark in marks)

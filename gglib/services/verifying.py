@@ -11,7 +11,7 @@ import attrs
 from gglib.domain.file_mark import FileMark
 from gglib.domain.model import Model
 from gglib.errors import InvalidModelFile, ModelFileMissing
-from gglib.services.sources import ModelSources
+from gglib.ports.model_source import ModelSource
 
 __all__ = ["FileState", "Verification", "VerifiedFile", "verify_files"]
 
@@ -56,7 +56,7 @@ class Verification:
 
 async def verify_files(
     model: Model,
-    sources: ModelSources,
+    source: ModelSource,
     *,
     accept: bool,
     on_bytes: Callable[[int], None] | None,
@@ -67,7 +67,7 @@ async def verify_files(
     for path, mark in zip(model.paths, marks, strict=True):
         recorded = _recorded(model, mark)
         try:
-            found = await sources.digest(path, on_bytes)
+            found = await source.digest(path, on_bytes)
         except ModelFileMissing:
             files.append(_lost(path, FileState.MISSING, recorded, "no such file"))
             continue

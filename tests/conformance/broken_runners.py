@@ -23,6 +23,7 @@ from gglib.domain.device import Device
 from gglib.domain.handle import ProcessHandle
 from gglib.domain.health import ServerHealth
 from gglib.domain.ids import new_server_id
+from gglib.domain.server_memory import ServerMemory
 from gglib.errors import NotRunning, PortInUse, StartFailed
 from gglib.ports.context import AdapterContext, EngineSet
 from gglib.ports.engine import Engine, EngineCapabilities, EngineProbe
@@ -65,6 +66,12 @@ class SoundRunner(ProcessRunner):
 
     async def devices(self) -> Sequence[Device] | None:
         return await self.inner.devices()
+
+    async def machine_id(self) -> str | None:
+        return await self.inner.machine_id()
+
+    async def memory(self, handle: ProcessHandle) -> ServerMemory | None:
+        return await self.inner.memory(handle)
 
     async def has_file(self, path: Path) -> bool:
         return await self.inner.has_file(path)
@@ -794,6 +801,35 @@ class TellsDevicesNowAndThen(SoundRunner):
 
 class TestTellsDevicesNowAndThen(AroundMock, ListingPromises):
     kind = TellsDevicesNowAndThen
+
+
+class NamesItsMachineAnew(SoundRunner):
+    async def machine_id(self) -> str | None:
+        return new_server_id()
+
+
+class TestNamesItsMachineAnew(AroundMock, ListingPromises):
+    kind = NamesItsMachineAnew
+
+
+class RemembersMemory(SoundRunner):
+    async def memory(self, handle: ProcessHandle) -> ServerMemory | None:
+        return ServerMemory(resident_bytes=2, own_bytes=1)
+
+
+class TestRemembersMemory(AroundMock, ListingPromises):
+    kind = RemembersMemory
+
+
+class SeesMemoryThatIsNotThere(SoundRunner):
+    async def memory(self, handle: ProcessHandle) -> ServerMemory | None:
+        if not await self.inner.is_running(handle):
+            return None
+        return ServerMemory(resident_bytes=2, own_bytes=1, accelerators={"cuda9": 1})
+
+
+class TestSeesMemoryThatIsNotThere(AroundMock, ListingPromises):
+    kind = SeesMemoryThatIsNotThere
 
 
 # Ending

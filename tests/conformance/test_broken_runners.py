@@ -126,6 +126,9 @@ FOUND_BY: dict[str, tuple[str, set[str]]] = {
         {"test_asking_after_an_impostor_raises_not_running"},
     ),
     "TestFindsEveryFile": ("test_file_is_found_where_it_is", set()),
+    "TestNamesItsMachineAnew": ("test_machine_is_told_by_one_name", set()),
+    "TestRemembersMemory": ("test_memory_of_a_server_is_told_while_it_runs", set()),
+    "TestSeesMemoryThatIsNotThere": ("test_memory_of_a_server_is_told_while_it_runs", set()),
     "TestNeverStopsWaiting": (
         "test_server_that_dies_while_starting_is_noticed",
         {

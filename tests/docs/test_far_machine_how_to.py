@@ -70,6 +70,8 @@ def test_how_to_works_as_it_is_written(tmp_path: Path) -> None:
         scanned = said[f"gglib model scan --runner box {FAR_FOLDER}"].splitlines()
         assert scanned == [f"added small ({models}/small.gguf)", "1 added, 1 unchanged"]
         assert said["gglib model fit small"].endswith("/3 layers, ctx 2048, on box\n")
+        verified = said["gglib model verify small"]
+        assert verified.startswith(f"small: {models}/small.gguf recorded now (sha256 ")
         assert "qwen" in said["gglib ps"]
         assert "model loaded" in said["gglib logs qwen"]
         kept = machine.folder / "home" / ".local" / "share" / "gglib" / "servers"

@@ -22,7 +22,7 @@ import psutil
 from support.extras import require_sshd
 from support.far_network import FAR, FarNetwork
 
-__all__ = ["FarMachine", "far_machine"]
+__all__ = ["FarMachine", "far_machine", "readers_of"]
 
 _PATIENCE_S = 10.0
 
@@ -50,6 +50,8 @@ class FarMachine:
             "ssh_config": str(self.config),
             "data_dir": str(self.folder / "far"),
             "connect_timeout_s": 5,
+            # It plays another one: by its kernel it is this one.
+            "shares_memory": False,
         }
 
     def start(self) -> None:
@@ -114,6 +116,16 @@ class FarMachine:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.send_signal(signal.SIGKILL)
         return len(masters)
+
+
+def readers_of(path: Path) -> list[psutil.Process]:
+    """Return the processes whose standard input is a file."""
+    readers = []
+    for pid in psutil.pids():
+        with contextlib.suppress(OSError, psutil.Error):
+            if Path(f"/proc/{pid}/fd/0").readlink() == path:
+                readers.append(psutil.Process(pid))
+    return readers
 
 
 @contextmanager

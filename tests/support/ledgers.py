@@ -33,12 +33,13 @@ __all__ = ["PaperDevices", "PaperProcesses", "paper_ledger", "running"]
 class PaperDevices(DeviceInventory):
     """Devices that are as they are said to be."""
 
-    def __init__(self, *found: Device) -> None:
+    def __init__(self, *found: Device, machine: str | None = None) -> None:
         self.found = list(found)
+        self.machine = machine
 
     async def survey(self) -> DeviceSurvey:
         """Return them."""
-        return DeviceSurvey(devices=self.found)
+        return DeviceSurvey(devices=self.found, machine=self.machine)
 
 
 class PaperProcesses(PsutilProcessTable):

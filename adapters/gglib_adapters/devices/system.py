@@ -12,6 +12,7 @@ import psutil
 
 from gglib.ports.context import AdapterContext
 from gglib.ports.device_inventory import DeviceInventory, DeviceSurvey
+from gglib_adapters.devices.control_groups import read_text
 from gglib_adapters.devices.machine_memory import machine_memory
 from gglib_adapters.devices.nvidia import Gpus, NvidiaGpus
 
@@ -40,7 +41,16 @@ class SystemDeviceInventory(DeviceInventory):
         with anyio.move_on_after(self._wait_s):
             # A thread that is stuck in a driver cannot be ended: it is left behind.
             gpus = await anyio.to_thread.run_sync(self._gpus.survey, abandon_on_cancel=True)
-        return DeviceSurvey(devices=(*devices, *gpus.devices), notes=(*notes, *gpus.notes))
+        return DeviceSurvey(
+            devices=(*devices, *gpus.devices),
+            notes=(*notes, *gpus.notes),
+            machine=await anyio.to_thread.run_sync(_boot_id, self._root),
+        )
+
+
+def _boot_id(root: Path) -> str | None:
+    """Return what the kernel calls its run, on systems that do."""
+    return read_text(root / "proc/sys/kernel/random/boot_id").strip() or None
 
 
 @asynccontextmanager

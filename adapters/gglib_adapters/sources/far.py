@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import anyio.from_thread
 import anyio.to_thread
+import attrs
 
 from gglib.domain.file_mark import FileMark
 from gglib.domain.projector import Projector
@@ -86,6 +87,13 @@ class FarModelSource(ModelSource):
                 path for path, look in zip(missed, looks, strict=True) if look == Missing()
             ),
         )
+
+    async def digest(self, path: Path, on_bytes: Callable[[int], None] | None = None) -> FileMark:
+        """Have the file read whole there; see the port."""
+        (file,) = await self._files.look([str(path)])
+        if isinstance(file, Missing):
+            raise _error(path, file)
+        return attrs.evolve(file.mark, sha256=await self._files.sha256(file, on_bytes))
 
     async def _projectors(self, files: Sequence[FarFile]) -> tuple[Projector, ...]:
         found = []

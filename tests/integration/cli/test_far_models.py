@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import signal
+import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
-from support.commands import Home
-from support.far_machine import FarMachine, far_machine
+from support.commands import Home, gglib
+from support.far_machine import FarMachine, far_machine, readers_of
 from support.gguf_files import write_model
 
 from gglib.services.demo.tiny_gguf import tiny_gguf
@@ -167,9 +172,90 @@ def test_what_cannot_be_added_is_told_in_a_line(
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_files_there_are_not_verified_here(home: Home, models: Path) -> None:
-    """Nor is a file of the same path on this machine taken for them."""
+def verified(home: Home, *arguments: str) -> tuple[int, dict[str, tuple[str, str]]]:
+    """Verify; return the status, and of each file by its name its state and its sum."""
+    done = home.run("model", "verify", "--json", *arguments)
+    files = [file for each in json.loads(done.stdout) for file in each["files"]]
+    return done.returncode, {
+        Path(file["path"]).name: (file["state"], file["sha256"]) for file in files
+    }
+
+
+def test_files_there_are_verified_there(home: Home, models: Path) -> None:
+    """Recorded, intact, damaged, changed, accepted, missing: as here, and of every shard."""
     outcomes(home, str(models))
-    done = home.run("model", "verify", "Large One")
-    assert done.returncode == 2
-    assert "on the machine of runner 'box'" in done.stderr
+    shards = [models / f"split-0000{number}-of-00002.gguf" for number in (1, 2)]
+    sums = [hashlib.sha256(shard.read_bytes()).hexdigest() for shard in shards]
+    first, second = (shard.name for shard in shards)
+    assert verified(home, "split") == (
+        0,
+        {first: ("recorded", sums[0]), second: ("recorded", sums[1])},
+    )
+    assert verified(home, "split") == (0, {first: ("intact", sums[0]), second: ("intact", sums[1])})
+    before = shards[1].stat()
+    content = bytearray(shards[1].read_bytes())
+    content[-1] ^= 1
+    shards[1].write_bytes(content)
+    changed = hashlib.sha256(content).hexdigest()
+    os.utime(shards[1], ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert verified(home, "split")[1][second] == ("damaged", changed)
+    os.utime(shards[1], (5, 5))
+    status, files = verified(home, "split")
+    assert (status, files[second]) == (1, ("changed", changed))
+    assert verified(home, "split", "--accept")[0] == 0
+    assert verified(home, "split") == (0, {first: ("intact", sums[0]), second: ("intact", changed)})
+    shards[1].unlink()
+    assert verified(home, "split")[1][second] == ("missing", None)
+
+
+def test_declared_model_is_verified_where_it_is_served(home: Home, machine: FarMachine) -> None:
+    """With all its shards, though nothing of them is here; nothing of it is on record."""
+    for number in (1, 2):
+        write_model(machine.folder / "home" / f"pair-0000{number}-of-00002.gguf")
+    settings = home.path / "gglib.toml"
+    settings.write_text(
+        settings.read_text()
+        + '[models.far]\npath = "/proc/self/cwd/../home/pair-00001-of-00002.gguf"'
+        '\nrunner = "box"\n'
+    )
+    status, files = verified(home, "far")
+    assert status == 0
+    assert {state for state, _ in files.values()} == {"recorded"}
+    assert len(files) == 2
+    (machine.folder / "home" / "pair-00002-of-00002.gguf").unlink()
+    done = home.run("model", "verify", "far")
+    assert done.returncode == 3
+    assert "pair-00002-of-00002.gguf: no such file" in done.stderr
+
+
+def test_machine_that_is_away_keeps_no_other_model_from_being_verified(
+    home: Home, models: Path, tmp_path: Path
+) -> None:
+    """The others are told of, then why this one was not."""
+    outcomes(home, str(models))
+    (tmp_path / "here.gguf").write_bytes(tiny_gguf())
+    assert home.run("model", "add", str(tmp_path / "here.gguf")).returncode == 0
+    settings = home.path / "gglib.toml"
+    settings.write_text(settings.read_text().replace('host = "box"', 'host = "nobox.invalid"'))
+    done = home.run("model", "verify", "also tiny", "here")
+    assert "here.gguf recorded now (sha256 " in done.stdout
+    assert "nobox.invalid cannot be reached" in done.stderr
+    assert done.returncode == 1
+
+
+def test_ctrl_c_ends_the_reading_there(home: Home, models: Path) -> None:
+    """Not only the command here."""
+    path = models / "deep é" / "Large One.GGUF"
+    with path.open("r+b") as large:
+        large.truncate(2**40)
+    outcomes(home, str(models))
+    with subprocess.Popen(
+        [gglib(), "model", "verify", "Large One"], env=dict(home.environment)
+    ) as command:
+        until = time.monotonic() + 20
+        while not (readers := readers_of(path)):
+            assert time.monotonic() < until, "nothing reads it"
+        command.send_signal(signal.SIGINT)
+        assert command.wait(20) == 130
+    _, alive = psutil.wait_procs(readers, timeout=5)
+    assert not alive

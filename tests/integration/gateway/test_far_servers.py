@@ -127,16 +127,32 @@ async def test_model_cannot_start_on_a_machine_that_is_away(
 
 
 def test_budgets_of_its_machine_are_told_beside_those_of_this_one(home: Home) -> None:
-    """By ``/admin/pool``, ``ps`` and ``top``: what the server needs is needed there."""
+    """By ``/admin/pool``, ``ps`` and ``top``: what the server needs is needed there, and seen."""
     with home.serve() as served:
         assert served.chat("far").status_code == 200
         (shown,) = home.json("ps")
         assert set(shown["memory_bytes"]) == {"box/cpu"}
+        # An interpreter that does nothing has more than that.
+        assert shown["memory_observed_bytes"] > 4 * 2**20
+        assert " MiB, seen " in home.run("ps").stdout
         devices = {each["device"]: each for each in home.json("top", "--once")["devices"]}
         assert set(devices) >= {"cpu", "box/cpu"}
         assert devices["cpu"]["needed_bytes"] == 0
         assert devices["box/cpu"]["needed_bytes"] == shown["memory_bytes"]["box/cpu"]
         assert devices["box/cpu"]["budget_bytes"] > shown["memory_bytes"]["box/cpu"]
+
+
+def test_this_machine_behind_ssh_has_one_budget_with_itself(home: Home) -> None:
+    """It is known by its kernel; what a server behind ssh takes is not taken from others twice."""
+    settings = home.path / "gglib.toml"
+    settings.write_text(settings.read_text().replace("shares_memory = false", ""))
+    with home.serve() as served:
+        assert served.chat("far").status_code == 200
+        (shown,) = home.json("ps")
+        assert set(shown["memory_bytes"]) == {"cpu"}
+        assert shown["memory_observed_bytes"] > 4 * 2**20
+        devices = [each["device"] for each in home.json("top", "--once")["devices"]]
+        assert "box/cpu" not in devices
 
 
 def test_model_that_is_too_large_for_its_machine_is_refused_by_that_name(home: Home) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import anyio
 import attrs
+import psutil
 import pytest
-from support.far_machine import FarMachine, far_machine
+from support.far_machine import FarMachine, far_machine, readers_of
 
 from gglib.domain.file_mark import FileMark
 from gglib.errors import InvalidModelFile, NodeUnreachable
@@ -76,6 +79,45 @@ async def test_file_that_changes_meanwhile_is_refused(
     path.unlink()
     with pytest.raises(InvalidModelFile, match="changed while it was read"):
         await runner.files.read(file, 0, 3)
+
+
+async def test_sum_is_computed_there_while_other_questions_are_answered(
+    runner: SshProcessRunner, tmp_path: Path
+) -> None:
+    """That of the bytes, whatever the file is called; and every byte is told of once."""
+    content = random.Random(2).randbytes(5 * MIB + 3)
+    path = tmp_path / "a 'b' $(exit 7) \u2028 é.bin"
+    path.write_bytes(content)
+    file = await found(runner, path)
+    told: list[int] = []
+    assert await runner.files.sha256(file, told.append) == hashlib.sha256(content).hexdigest()
+    assert sum(told) == len(content)
+    with path.open("r+b") as large:
+        large.truncate(2**40)
+    file = await found(runner, path)
+    told.clear()
+    async with anyio.create_task_group() as readers:
+        readers.start_soon(runner.files.sha256, file, told.append)
+        with anyio.fail_after(10):
+            while sum(told) < 20 * MIB:
+                await found(runner, path)
+        (reader,) = readers_of(path)
+        readers.cancel_scope.cancel()
+    # The group has ended, and with it what read there.
+    psutil.wait_procs([reader], timeout=5)
+    assert not readers_of(path)
+
+
+async def test_sum_of_a_file_that_changes_meanwhile_is_refused(
+    runner: SshProcessRunner, tmp_path: Path
+) -> None:
+    """It would be that of neither."""
+    path = tmp_path / "m.gguf"
+    path.write_bytes(b"one")
+    file = await found(runner, path)
+    os.utime(path, (5, 5))
+    with pytest.raises(InvalidModelFile, match="changed while it was read"):
+        await runner.files.sha256(file)
 
 
 async def test_many_files_are_looked_at_in_their_order(

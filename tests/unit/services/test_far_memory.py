@@ -12,7 +12,9 @@ from support.ledgers import PaperDevices, PaperProcesses, paper_ledger, running
 
 from gglib.domain.device import Device
 from gglib.domain.events import AdapterFailed
+from gglib.domain.handle import ProcessHandle
 from gglib.domain.model import Model, ModelDefaults
+from gglib.domain.server_memory import ServerMemory
 from gglib.errors import AdapterError, ConfigurationError, NodeUnreachable
 from gglib.ports.process_runner import ProcessRunner
 from gglib.services import machines
@@ -27,7 +29,7 @@ from gglib.testing.mock_parts import MockModelSource
 from gglib_adapters.catalog.memory import MemoryModelCatalog
 
 pytestmark = pytest.mark.anyio
-GIB = 2**30
+MIB, GIB = 2**20, 2**30
 AWAY = NodeUnreachable("box", "connect", "no answer within 10 s", "does `ssh box` work?")
 
 
@@ -44,7 +46,10 @@ def model(number: int = 1, size_bytes: int = GIB, **defaults: Any) -> Model:
         name=f"m{number}",
         paths=(Path(f"/m{number}.gguf"),),
         size_bytes=size_bytes,
-        defaults=ModelDefaults(server={"context_size": 256}, **{"runner": "box", **defaults}),
+        defaults=ModelDefaults(
+            server={"context_size": 256, **defaults.pop("server", {})},
+            **{"runner": "box", **defaults},
+        ),
     )
 
 
@@ -58,13 +63,17 @@ class Machine:
     """This machine with 4 GiB, and ``box``, whose devices a test says."""
 
     def __init__(
-        self, *there: Device, more: dict[str, ProcessRunner] | None = None, **parts: Any
+        self,
+        *there: Device,
+        more: dict[str, ProcessRunner] | None = None,
+        here: str | None = None,
+        **parts: Any,
     ) -> None:
         self.box = MockRunner()
         self.box.far_devices = there
         self.catalog = MemoryModelCatalog()
         self.ledger = paper_ledger(
-            devices=PaperDevices(device("cpu", 4 * GIB, 2 * GIB)),
+            devices=PaperDevices(device("cpu", 4 * GIB, 2 * GIB), machine=here),
             processes=PaperProcesses({7: (3 * GIB, 3 * GIB)}),
             catalog=self.catalog,
             runners={"local": MockRunner(), "box": self.box, **(more or {})},
@@ -163,6 +172,148 @@ async def test_budget_there_stays_while_a_server_is_on_it() -> None:
     assert not await ledger.observe(on_box(model())), "a pid there is another process here"
     await ledger.measure([])
     assert ledger.budgets["box/cpu"] == 11 * GIB
+
+
+async def test_budget_of_a_machine_follows_what_others_take_if_servers_memory_is_told() -> None:
+    """As here: what ours have comes back when they end, and is theirs until then."""
+    machine = Machine(device("cpu", 40 * GIB, 30 * GIB), device("cuda0", 8 * GIB, 7 * GIB))
+    ledger = await machine.opened()
+    server = on_box(model())
+    machine.box.far_memory[server.server_id] = ServerMemory(
+        resident_bytes=6 * GIB, own_bytes=4 * GIB, accelerators={"cuda0": GIB}
+    )
+    machine.box.far_devices = [device("cpu", 40 * GIB, 20 * GIB), device("cuda0", 8 * GIB, 1)]
+    await ledger.measure([server])
+    assert ledger.budgets["box/cpu"] == 24 * GIB
+    untold = on_box(model())
+    machine.box.far_devices = [device("cpu", 40 * GIB, 5 * GIB), device("cuda0", 8 * GIB, 1)]
+    await ledger.measure([server, untold])
+    assert ledger.budgets["box/cpu"] == 24 * GIB, "what the other one has is not known"
+
+
+async def test_server_there_that_takes_more_than_was_thought_raises_the_need() -> None:
+    """At once, on each device that it needs; and the next gateway knows."""
+    machine = Machine(device("cpu", 40 * GIB, 30 * GIB), device("cuda0", 30 * GIB, 30 * GIB))
+    ledger = await machine.opened()
+    (kept,) = await machine.catalog.list()
+    source = MockModelSource()
+    facts = attrs.evolve((await source.locate("m.gguf")).facts, layers=10)
+    kept = attrs.evolve(kept, facts=facts, size_bytes=8 * GIB)
+    server, needs = on_box(kept), await ledger.needs(kept)
+    assert set(needs) == {"box/cpu", "box/cuda0"}
+    assert needs["box/cuda0"] > 4 * GIB
+    more = needs["box/cuda0"] + GIB
+
+    def has(resident_bytes: int, on_gpu: int) -> None:
+        machine.box.far_memory[server.server_id] = ServerMemory(
+            resident_bytes=resident_bytes,
+            own_bytes=0,
+            accelerators={"cuda0": on_gpu, "cuda1": GIB},
+        )
+
+    has(16 * MIB, GIB)
+    assert not await ledger.observe(server)
+    assert ledger.observed_bytes(server) == 16 * MIB
+    has(8 * MIB, more)
+    assert await ledger.observe(server)
+    assert (await ledger.needs(kept))["box/cuda0"] == more
+    await ledger.remember(server, 3)
+    (run,) = (await machine.catalog.runs())[kept.id]
+    assert run.memory["cpu"].observed_bytes == 16 * MIB
+    assert run.memory["cuda0"].observed_bytes == more
+    assert set(run.memory) == {"cpu", "cuda0"}, "nothing was estimated for another GPU"
+
+
+async def test_memory_that_a_strangers_runner_cannot_tell_is_not_known() -> None:
+    """Whatever it raises."""
+
+    class Broken(MockRunner):
+        async def memory(self, handle: ProcessHandle) -> ServerMemory | None:
+            raise ValueError("a bug")
+
+    broken = Broken()
+    broken.far_devices = [device("cpu", 40 * GIB, 30 * GIB)]
+    machine = Machine(device("cpu", 40 * GIB, 30 * GIB), more={"broken": broken})
+    ledger = await machine.opened()
+    server = on_box(model(runner="broken"))
+    server = attrs.evolve(server, record=attrs.evolve(server.record, runner="broken"))
+    assert not await ledger.observe(server)
+    assert ledger.observed_bytes(server) is None
+    await ledger.measure([server])
+
+
+def gpu(name: str, identifier: str | None, free: int = 7 * GIB) -> Device:
+    """Return a GPU with 8 GiB."""
+    return Device(
+        name=name, kind="cuda", total_bytes=8 * GIB, free_bytes=free, identifier=identifier
+    )
+
+
+async def test_two_ways_to_one_machine_have_one_budget() -> None:
+    """By the name of the first runner; GPUs are known by what they are, not by their number."""
+    also = MockRunner()
+    machine = Machine(
+        device("cpu", 40 * GIB, 40 * GIB),
+        gpu("cuda0", "GPU-a"),
+        gpu("cuda1", "GPU-b", free=GIB),
+        more={"also": also},
+        limits={"also/cpu": 9 * GIB},
+    )
+    machine.box.far_machine = also.far_machine = "one boot"
+    also.far_devices = [
+        device("cpu", 40 * GIB, 40 * GIB),
+        gpu("cuda0", "GPU-b", free=GIB),
+        gpu("cuda1", "GPU-c"),
+    ]
+    await machine.catalog.add(model(2, runner="also"))
+    ledger = await machine.opened()
+    assert ledger.budgets == {
+        "cpu": 2 * GIB,
+        "box/cpu": 9 * GIB,
+        "box/cuda0": 7 * GIB,
+        "box/cuda1": GIB,
+        "also/cuda1": 7 * GIB,
+    }
+    there = await ledger.needs(
+        model(2, size_bytes=3 * GIB, runner="also", server={"gpu_layers": 0})
+    )
+    assert set(there) == {"box/cpu"}
+    for limits in ({"also/cpu": 8, "box/cpu": 5}, {"also/cpu": 4, "box/cpu": 9}):
+        ledger.set_limits(limits)
+        assert ledger.budgets["box/cpu"] == min(limits.values())
+    ledger.set_limits({})
+    await ledger.measure([])
+    assert ledger.budgets["box/cpu"] == 39 * GIB
+
+
+async def test_machines_that_are_started_at_other_times_are_two() -> None:
+    """And those of which it is not told."""
+    also = MockRunner()
+    also.far_devices = [device("cpu", 20 * GIB, 10 * GIB)]
+    machine = Machine(device("cpu", 40 * GIB, 30 * GIB), more={"also": also})
+    machine.box.far_machine, also.far_machine = "one boot", "another"
+    await machine.catalog.add(model(2, runner="also"))
+    ledger = await machine.opened()
+    assert ledger.budgets == {"cpu": 2 * GIB, "box/cpu": 30 * GIB, "also/cpu": 10 * GIB}
+    machine.box.far_machine = also.far_machine = None
+    await ledger.measure([])
+    assert ledger.budgets == {"cpu": 2 * GIB, "box/cpu": 30 * GIB, "also/cpu": 10 * GIB}
+
+
+async def test_way_back_to_this_machine_leads_to_its_own_budget() -> None:
+    """A server behind it needs what all need here, and what it has is counted as ours."""
+    machine = Machine(device("cpu", 4 * GIB, 2 * GIB), here="this boot")
+    machine.box.far_machine = "this boot"
+    ledger = await machine.opened()
+    assert ledger.budgets == {"cpu": 2 * GIB}
+    assert set(await ledger.needs(model())) == {"cpu"}
+    server = on_box(model())
+    machine.box.far_memory[server.server_id] = ServerMemory(resident_bytes=GIB, own_bytes=GIB // 2)
+    await ledger.measure([server])
+    assert ledger.budgets == {"cpu": 2 * GIB + GIB // 2}
+    del machine.box.far_memory[server.server_id]
+    await ledger.measure([server])
+    assert ledger.budgets == {"cpu": 2 * GIB + GIB // 2}, "what it has is not known"
 
 
 async def test_budget_by_hand_holds_there_and_one_for_no_device_is_refused() -> None:

@@ -12,6 +12,7 @@ from gglib.domain.config import ServerConfig
 from gglib.domain.device import Device
 from gglib.domain.handle import ProcessHandle
 from gglib.domain.health import ServerHealth
+from gglib.domain.server_memory import ServerMemory
 from gglib.errors import NodeUnreachable, NotRunning, StopFailed
 from gglib.ports.clock import Clock
 from gglib.ports.far_files import FarFiles
@@ -62,6 +63,10 @@ class MockRunner(MockControls, ProcessRunner):
         """The files that ``has_file`` says are not there."""
         self.far_devices: Sequence[Device] | NodeUnreachable | None = None
         """What ``devices`` returns, or raises."""
+        self.far_machine: str | None = None
+        """What ``machine_id`` returns."""
+        self.far_memory: dict[str, ServerMemory] = {}
+        """What ``memory`` returns, by server id."""
         self.far_files: FarFiles | None = None
         """What ``files`` is."""
         self._stop_grace_s = stop_grace_s
@@ -131,6 +136,18 @@ class MockRunner(MockControls, ProcessRunner):
         if isinstance(self.far_devices, NodeUnreachable):
             raise copy(self.far_devices)
         return self.far_devices
+
+    async def machine_id(self) -> str | None:
+        """Return ``far_machine``."""
+        self._record("machine_id")
+        await checkpoint()
+        return self.far_machine
+
+    async def memory(self, handle: ProcessHandle) -> ServerMemory | None:
+        """Return what ``far_memory`` says of the server."""
+        self._record("memory", handle)
+        await checkpoint()
+        return self.far_memory.get(handle.server_id)
 
     @property
     def files(self) -> FarFiles | None:

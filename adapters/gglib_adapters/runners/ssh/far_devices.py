@@ -13,7 +13,7 @@ from gglib.ports.clock import Clock
 from gglib_adapters.runners.ssh.link import Link
 from gglib_adapters.runners.ssh.openssh import Step
 
-__all__ = ["FarDevices", "devices_in"]
+__all__ = ["FarDevices", "boot_id_in", "devices_in"]
 
 _KIB, _MIB = 2**10, 2**20
 #: What is this young need not be asked for again.
@@ -25,7 +25,7 @@ _NO_LIMIT = 1 << 62
 class FarDevices:
     """Asks for all devices in one round trip, and not again for two seconds."""
 
-    __slots__ = ("_asking", "_clock", "_found", "_link", "_node", "_read_at")
+    __slots__ = ("_asking", "_clock", "_found", "_link", "_machine", "_node", "_read_at")
 
     def __init__(self, link: Link, clock: Clock, *, node: str) -> None:
         self._link = link
@@ -33,6 +33,7 @@ class FarDevices:
         self._node = node
         self._asking = anyio.Lock()
         self._found: tuple[Device, ...] = ()
+        self._machine: str | None = None
         self._read_at = 0.0
 
     async def all(self) -> Sequence[Device]:
@@ -41,6 +42,17 @@ class FarDevices:
         Raises:
             NodeUnreachable: it cannot be asked.
         """
+        return (await self._read())[0]
+
+    async def machine_id(self) -> str | None:
+        """Return the boot id of its kernel, if it tells one.
+
+        Raises:
+            NodeUnreachable: it cannot be asked.
+        """
+        return (await self._read())[1]
+
+    async def _read(self) -> tuple[tuple[Device, ...], str | None]:
         async with self._asking:
             if not self._found or self._clock.monotonic() - self._read_at > _FRESH_S:
                 said = await self._link.ask("gglib_devices")
@@ -53,7 +65,14 @@ class FarDevices:
                         "is its /proc/meminfo hidden?",
                     )
                 self._found, self._read_at = found, self._clock.monotonic()
-            return self._found
+                self._machine = boot_id_in(said)
+            return self._found, self._machine
+
+
+def boot_id_in(said: str) -> str | None:
+    """Return the boot id that the lines of ``gglib_devices`` tell."""
+    told = next((line.split()[1:] for line in said.splitlines() if line.startswith("boot ")), [])
+    return told[0] if told else None
 
 
 def devices_in(said: str) -> tuple[Device, ...]:

@@ -1,13 +1,14 @@
-"""Model files on the far machine: listed, and read in pieces."""
+"""Model files on the far machine: listed, read in pieces, and summed there."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from gglib.domain.file_mark import FileMark
 from gglib.errors import InvalidModelFile, InvalidValue, ModelFileMissing
 from gglib.ports.far_files import FarFile, FarFiles, FarFolder, Missing
+from gglib_adapters.runners.ssh.far_digests import far_sha256
 from gglib_adapters.runners.ssh.link import Link
 
 __all__ = ["SshFiles"]
@@ -21,6 +22,7 @@ _MOST_FILES = 20_000
 #: A folder on a disk that sleeps, or with all of a home below it.
 _LISTING_S = 120.0
 _SECOND_NS = 1_000_000_000
+_CHANGED = "it changed while it was read; try again when it is complete"
 _WRONG = {
     "directory": "a directory; name the .gguf file in it",
     "special": "not a regular file",
@@ -103,14 +105,21 @@ class SshFiles(FarFiles):
             )
             mark, _, content = said.partition(b"\n")
             if _mark(mark.decode(errors="replace").split(" ")) != file.mark:
-                reason = "it changed while it was read; try again when it is complete"
-                raise InvalidModelFile(file.path, reason)
+                raise InvalidModelFile(file.path, _CHANGED)
             piece = content[offset - block * _BLOCK_BYTES :][: end - offset]
             if not piece:
                 raise InvalidModelFile(file.path, f"cannot be read at byte {offset}")
             pieces.append(piece)
             offset += len(piece)
         return b"".join(pieces)
+
+    async def sha256(self, file: FarFile, on_bytes: Callable[[int], None] | None = None) -> str:
+        """See ``FarFiles``."""
+        found = await far_sha256(self._link, file, on_bytes, node=self._node)
+        (after,) = await self.look([str(file.path)])
+        if isinstance(after, Missing) or after.mark != file.mark:
+            raise InvalidModelFile(file.path, _CHANGED)
+        return found
 
 
 def _is_sayable(path: str) -> bool:

@@ -17,7 +17,8 @@ gglib_limits() { # GROUP USED_FILE PREFIX LIMIT_FILE...: "limit BYTES USED" for 
   done
 }
 
-gglib_devices() ( # its memory, every limit on what is started here, and its NVIDIA GPUs
+gglib_devices() ( # who it is, its memory, every limit on what is started here, and its NVIDIA GPUs
+  echo "boot $GGLIB_BOOT"
   sed -n 's/^\(Mem[TA][a-z]*\): *\([0-9]*\) kB$/\1 \2/p' /proc/meminfo
   while IFS=: read -r number controllers place; do
     root=/sys/fs/cgroup
@@ -36,13 +37,64 @@ gglib_devices() ( # its memory, every limit on what is started here, and its NVI
     done
   done < /proc/self/cgroup
   [ -z "${CUDA_VISIBLE_DEVICES+set}" ] || printf 'visible %s\n' "$CUDA_VISIBLE_DEVICES"
-  command -v nvidia-smi > /dev/null || exit
+  gglib_ask_driver --query-gpu=index,uuid,mig.mode.current,memory.total,memory.free,name |
+    head -n 64 | sed 's/^/gpu /'
+)
+
+gglib_ask_driver() { # QUERY: what NVIDIA's driver says to it, if there is one
+  command -v nvidia-smi > /dev/null || return
   # A driver that hangs must not hold up the other questions.
   limited=
   if command -v timeout > /dev/null; then limited='timeout 5'; fi
-  $limited nvidia-smi --format=csv,noheader,nounits \
-    --query-gpu=index,uuid,mig.mode.current,memory.total,memory.free,name < /dev/null |
-    head -n 64 | sed 's/^/gpu /'
+  $limited nvidia-smi --format=csv,noheader,nounits "$1" < /dev/null
+}
+
+gglib_resident() { # PID: sets resident and own to its KiB, own being what no file backs
+  resident=0 own=0
+  while read -r key kib _; do
+    case $key in
+      VmRSS:) resident=$kib ;;
+      RssAnon: | RssShmem:) own=$((own + kib)) ;;
+    esac
+  done < "/proc/$1/status"
+}
+
+gglib_share() { # PID: sets share and own_share to its KiB, of what is shared its part
+  share= own_share=0
+  while read -r key kib _; do
+    case $key in
+      Pss:) share=$kib ;;
+      Pss_Anon: | Pss_Shmem:) own_share=$((own_share + kib)) ;;
+    esac
+  done < "/proc/$1/smaps_rollup"
+  [ -n "$share" ] || share=$resident own_share=$own
+}
+
+gglib_memory() ( # "server ID RESIDENT_KIB OWN_KIB PID..." of each that runs; what they have of GPUs
+  any=
+  for folder in "$GGLIB_SITE"/*/; do
+    folder=${folder%/}
+    gglib_alive "$folder" || continue
+    any=yes
+    gglib_family "${folder##*/}" "$pid" "$born"
+    set -- $family
+    largest=0 largest_own=0 shares=0 own_shares=0 pids=
+    for each in "$@"; do
+      pids="$pids ${each%:*}"
+      gglib_resident "${each%:*}"
+      [ "$resident" -le "$largest" ] || largest=$resident
+      [ "$own" -le "$largest_own" ] || largest_own=$own
+      [ $# -gt 1 ] || break # to add up shares, the kernel walks through all pages
+      gglib_share "${each%:*}"
+      shares=$((shares + share)) own_shares=$((own_shares + own_share))
+    done
+    # Shares leave out what other servers have, too; the largest counts it.
+    [ "$shares" -ge "$largest" ] || shares=$largest
+    [ "$own_shares" -ge "$largest_own" ] || own_shares=$largest_own
+    echo "server ${folder##*/} $shares $own_shares$pids"
+  done
+  [ -z "$any" ] || gglib_ask_driver --query-compute-apps=pid,gpu_uuid,used_memory |
+    head -n 256 | sed 's/^/app /'
 )
 
 gglib_place() { # PATH: sets place to the absolute path; what is relative begins at home

@@ -13,7 +13,9 @@ from anyio.abc import ByteReceiveStream, ByteSendStream
 
 __all__ = ["Answer", "FarShell", "ShellLost"]
 
-_SCRIPTS = tuple(Path(__file__).with_name(name) for name in ("far.sh", "far_machine.sh"))
+_SCRIPTS = tuple(
+    Path(__file__).with_name(name) for name in ("far.sh", "far_machine.sh", "far_digest.sh")
+)
 
 #: More than this of an unfinished answer is none of far.sh's.
 _LIMIT_BYTES = 16 * 1024 * 1024

@@ -15,6 +15,7 @@ from gglib.domain.device import Device
 from gglib.domain.handle import ProcessHandle
 from gglib.domain.health import ServerHealth
 from gglib.domain.ids import check_server_id
+from gglib.domain.server_memory import ServerMemory
 from gglib.domain.way_step import WayStep
 from gglib.errors import InvalidValue, NodeUnreachable, NotRunning
 from gglib.ports.context import AdapterContext, EngineSet
@@ -26,6 +27,7 @@ from gglib_adapters.runners.ssh.engines import FarEngines
 from gglib_adapters.runners.ssh.examination import examine
 from gglib_adapters.runners.ssh.far_devices import FarDevices
 from gglib_adapters.runners.ssh.far_files import SshFiles
+from gglib_adapters.runners.ssh.far_memory import FarMemory
 from gglib_adapters.runners.ssh.far_servers import FarServers
 from gglib_adapters.runners.ssh.lifecycle import Lifecycle
 from gglib_adapters.runners.ssh.link import Link
@@ -60,6 +62,7 @@ class SshProcessRunner(ProcessRunner):
         "_files",
         "_life",
         "_link",
+        "_memory",
         "_servers",
         "_settings",
     )
@@ -89,6 +92,7 @@ class SshProcessRunner(ProcessRunner):
         )
         self._engines = FarEngines(self._link, node=node, path=settings.engine_path)
         self._devices = FarDevices(self._link, context.clock, node=node)
+        self._memory = FarMemory(self._link, self._devices, context.clock)
         self._files = SshFiles(self._link, node=node)
         self._life = Lifecycle(context, settings, tasks, self._link, self._servers)
         self._checkup = Checkup(
@@ -108,6 +112,22 @@ class SshProcessRunner(ProcessRunner):
         """
         return await self._devices.all()
 
+    async def machine_id(self) -> str | None:
+        """Return the far kernel's boot id, unless the settings say that its memory is its own.
+
+        Raises:
+            NodeUnreachable: it cannot be asked.
+        """
+        return await self._devices.machine_id() if self._settings.shares_memory else None
+
+    async def memory(self, handle: ProcessHandle) -> ServerMemory | None:
+        """Return what the processes of a server have there, and of its GPUs.
+
+        Raises:
+            NodeUnreachable: it cannot be asked.
+        """
+        return await self._memory.of(handle) if self._is_ours(handle) else None
+
     async def engine_there(self, engines: EngineSet, name: str | None) -> Engine:
         """Return the engine as it is on the far machine; see ``FarEngines.get``."""
         return await self._engines.get(engines, name)
@@ -124,6 +144,7 @@ class SshProcessRunner(ProcessRunner):
         self._require_ours(handle)
         await self._life.stop(handle)
         self._checkup.forget(handle)
+        self._memory.forget(handle)
 
     async def is_running(self, handle: ProcessHandle) -> bool:
         """Return whether the far machine says that this very process lives.

@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from gglib.domain.validation import at_least, number_at_least, text
+from gglib.domain.validation import at_least, flag, number_at_least, text
 from gglib.errors import InvalidValue
 
 __all__ = ["SshRunnerSettings"]
@@ -33,6 +33,8 @@ class SshRunnerSettings:
     """The llama-server there: a path, ``~/…``, or a name that is found on PATH."""
     data_dir: str | None = attrs.field(default=None, validator=text())
     """Where servers' records and output are kept there; ``None`` = ``~/.local/share/gglib``."""
+    shares_memory: bool = attrs.field(default=True, validator=flag(optional=False))
+    """Whether its machine's memory is that of every runner which leads to the same kernel."""
     connect_timeout_s: float = attrs.field(
         default=10.0, validator=number_at_least(1, optional=False)
     )

@@ -1,4 +1,4 @@
-"""What ``list_running``, ``adopt``, ``has_file`` and ``devices`` promise."""
+"""What ``list_running``, ``adopt``, ``has_file``, ``devices`` and ``memory`` promise."""
 
 from __future__ import annotations
 
@@ -109,3 +109,23 @@ class ListingPromises(RunnerPromises):
         assert names[0] == "cpu", "the machine's own memory must come first"
         assert len(set(names)) == len(names), "names of devices must differ"
         assert all("/" not in name for name in names), "the runner's name is put before by gglib"
+
+    async def test_machine_is_told_by_one_name(self, runner: PatientRunner) -> None:
+        """``machine_id``: the same each time, or none."""
+        first = await runner.machine_id()
+        assert first != "", "a machine without an id tells None"
+        assert await runner.machine_id() == first, "a machine keeps its id while it runs"
+
+    async def test_memory_of_a_server_is_told_while_it_runs(
+        self, kit: RunnerKit, runner: PatientRunner
+    ) -> None:
+        """``memory``: what its processes have, by devices that there are; or nothing."""
+        handle = await kit.start(runner)
+        await kit.until_healthy(runner, handle)
+        told = await runner.memory(handle)
+        if told is not None:
+            assert told.resident_bytes > 0, "a running process has some memory"
+            there = {device.name for device in await runner.devices() or ()}
+            assert set(told.accelerators) <= there, "memory is told of devices that there are"
+        await runner.stop(handle)
+        assert await runner.memory(handle) is None, "a server that has ended has no memory"

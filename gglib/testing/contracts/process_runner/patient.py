@@ -14,6 +14,7 @@ from gglib.domain.config import ServerConfig
 from gglib.domain.device import Device
 from gglib.domain.handle import ProcessHandle
 from gglib.domain.health import ServerHealth
+from gglib.domain.server_memory import ServerMemory
 from gglib.ports.process_runner import ProcessRunner
 
 __all__ = ["PatientRunner", "patience"]
@@ -66,6 +67,14 @@ class PatientRunner(ProcessRunner):
     async def devices(self) -> Sequence[Device] | None:
         """See ``ProcessRunner``."""
         return await self._answer("devices", self.inner.devices())
+
+    async def machine_id(self) -> str | None:
+        """See ``ProcessRunner``."""
+        return await self._answer("machine_id", self.inner.machine_id())
+
+    async def memory(self, handle: ProcessHandle) -> ServerMemory | None:
+        """See ``ProcessRunner``."""
+        return await self._answer("memory", self.inner.memory(handle))
 
     async def has_file(self, path: Path) -> bool:
         """See ``ProcessRunner``."""
