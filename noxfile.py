@@ -28,7 +28,7 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """The tests, with coverage of child processes too; arguments go to pytest."""
+    """The tests, with the coverage of what runs in their processes; arguments go to pytest."""
     session.install("-e", ".[llama]", *group("test"))
     session.run("coverage", "erase")
     pytest = str(Path(session.bin, "pytest"))

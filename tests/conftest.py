@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+# What tests start runs at its users' speed: the coverage that is asked for is the tests' own.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
 
 # A test's time limit is pytest-timeout's: how long one example takes tells of the machine.
 settings.register_profile("whole", deadline=None)

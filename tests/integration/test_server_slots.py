@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import anyio
 import httpx
@@ -34,6 +34,14 @@ def home(tmp_path: Path) -> Home:
     home.configure('[models.tiny]\npath = "tiny.gguf"\nengine = "embedded"\nthreads = 1\n')
     (home.path / "tiny.gguf").write_bytes(tiny_gguf())
     return home
+
+
+class Sight(NamedTuple):
+    """What was seen at one moment: in the gateway twice, and in the engine."""
+
+    in_flight: int
+    queued: int
+    deferred: int
 
 
 def stream(served: Served) -> str | None:
@@ -93,18 +101,20 @@ def test_server_gets_as_many_requests_as_it_has_slots(home: Home) -> None:
             headers={"authorization": f"Bearer {record.api_key}"},
             trust_env=False,
         ) as engine:
-            answers: list[Future[str | None]] = [
-                pool.submit(stream, served) for _ in range(SLOTS + 4)
-            ]
-            seen: list[tuple[int, int, int]] = []
-            while not all(answer.done() for answer in answers):
-                now = resident()
-                seen.append((now["in_flight"], now["queued"], deferred(engine)))
-                time.sleep(0.005)
-        assert [answer.result() for answer in answers] == ["length"] * (SLOTS + 4)
-        assert max(in_flight for in_flight, _, _ in seen) == SLOTS
-        assert 1 <= max(queued for _, queued, _ in seen) <= 4
-        assert max(waiting for _, _, waiting in seen) == 0
+            seen: list[Sight] = []
+            # On a busy machine, the first may be over before the last has begun.
+            for _ in range(5):
+                answers = [pool.submit(stream, served) for _ in range(SLOTS + 4)]
+                while not all(answer.done() for answer in answers):
+                    now = resident()
+                    seen.append(Sight(now["in_flight"], now["queued"], deferred(engine)))
+                    time.sleep(0.005)
+                assert [answer.result() for answer in answers] == ["length"] * (SLOTS + 4)
+                if any(each.queued for each in seen):
+                    break
+        assert max(each.in_flight for each in seen) == SLOTS
+        assert 1 <= max(each.queued for each in seen) <= 4
+        assert max(each.deferred for each in seen) == 0
         # A lease ends with the last byte, which the client may have before that is counted.
         deadline = time.monotonic() + 5
         while resident()["in_flight"]:

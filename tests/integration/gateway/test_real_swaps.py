@@ -35,7 +35,7 @@ def home(tmp_path: Path) -> Home:
 
 
 @pytest.mark.parametrize(
-    "times", [5, pytest.param(50, marks=[pytest.mark.soak, pytest.mark.timeout(600)])]
+    "times", [3, pytest.param(50, marks=[pytest.mark.soak, pytest.mark.timeout(600)])]
 )
 async def test_client_of_a_model_that_waits_for_a_busy_one_is_served_in_bounded_time(
     home: Home, times: int
