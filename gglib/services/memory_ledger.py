@@ -33,9 +33,10 @@ from gglib.services.far_memory import FarMemory
 from gglib.services.machines import Machines, device_of
 from gglib.services.memory import correction_from, estimate_server, fit_model
 from gglib.services.models import ModelService
+from gglib.services.routing.terms import Spot
 from gglib.services.serving import RunningServer
 
-__all__ = ["MemoryLedger", "Placement", "check_limits"]
+__all__ = ["MemoryLedger", "check_limits"]
 
 #: What is left to everybody else of the machine's own memory: a twentieth, at most 1 GiB.
 _RESERVE_DIVISOR = 20
@@ -54,15 +55,6 @@ def _reserve(device: Device) -> int:
     if device.kind != CPU:
         return 0
     return min(device.total_bytes // _RESERVE_DIVISOR, _MOST_RESERVE_BYTES)
-
-
-@attrs.frozen(kw_only=True)
-class Placement:
-    """What a server is held to need, in bytes by device, and how it must be started for that."""
-
-    memory: Mapping[str, int] = attrs.field(default=_NOTHING, hash=False)
-    context_size: int | None = None
-    """Tokens of context, where the model says none and has more than there is room for."""
 
 
 def check_limits(
@@ -133,8 +125,8 @@ class MemoryLedger:
         self._unlimited: set[str] = set()
         """Devices that had a limit, and were not measured since."""
         self._survey = DeviceSurvey()
-        self._formula: dict[int, MemoryEstimate] = {}
-        """Of each model, what its estimate was before it was corrected."""
+        self._formula: dict[tuple[int, str], MemoryEstimate] = {}
+        """Of each model and runner, what its estimate was before it was corrected."""
         self._runs: defaultdict[int, deque[ModelRun]] = defaultdict(lambda: deque(maxlen=KEPT_RUNS))
         self._peaks: dict[str, int] = {}
         """The most that a running server was seen to have of the machine's memory, by its id."""
@@ -185,7 +177,11 @@ class MemoryLedger:
         records = await self._registry.list()
         far = await self._far.look(
             [
-                *(self._machines.name_for(model) for model in await self._models.list()),
+                *(
+                    name
+                    for model in await self._models.list()
+                    for name in self._machines.names_for(model)
+                ),
                 *(server.record.runner for server in servers),
                 *(record.runner for record in records),
             ]
@@ -203,7 +199,11 @@ class MemoryLedger:
         on_devices: defaultdict[str, int] = defaultdict(int)
         for server in servers:
             with suppress(NodeUnreachable):  # then its devices are not measured either
-                held = await self.needs(server.model, server.record.config.context_size)
+                held = await self.needs(
+                    server.model,
+                    server.record.config.context_size,
+                    runner=server.record.runner,
+                )
                 for name, needed in held.items():
                     on_devices[name] += needed
         if not holds():
@@ -275,8 +275,8 @@ class MemoryLedger:
 
     # Needs
 
-    async def place(self, model: Model) -> Placement:
-        """Return what a server of ``model`` needs, and with which context it is started.
+    async def place(self, model: Model, runner: str | None = None) -> Spot:
+        """Return what a server of ``model`` needs on a runner, and with which context it starts.
 
         As many layers go to accelerators as an empty machine has room for, unless the model
         says how many; and where its own context is too large for that machine, unless it says
@@ -289,28 +289,36 @@ class MemoryLedger:
                 cannot be reached.
             ModelFileMissing: the projector's or an adapter's file is not there.
         """
-        fit = await self._fit(model, {})
+        runner = runner or self._machines.names_for(model)[0]
+        fit = await self._fit(model, runner, {})
         if fit is None:
-            return Placement()
+            return Spot(runner=runner)
         context_size = None if fit.full_context is None else fit.estimate.context_size
-        return Placement(memory=self._known_part(model, fit), context_size=context_size)
+        memory = self._known_part(runner, fit)
+        return Spot(runner=runner, memory=memory, context_size=context_size)
 
-    async def needs(self, model: Model, context_size: int | None = None) -> Mapping[str, int]:
+    async def needs(
+        self, model: Model, context_size: int | None = None, *, runner: str | None = None
+    ) -> Mapping[str, int]:
         """Return what a server of ``model`` needs that has that context (``None``: the model's).
+
+        ``runner``: where it runs; ``None``: on the model's first one.
 
         Raises:
             NodeUnreachable, ModelFileMissing: as ``place``.
         """
+        runner = runner or self._machines.names_for(model)[0]
         if context_size is None:
-            model = await self._machines.as_it_lies(model)
+            model = await self._machines.as_it_lies(model, runner)
             context_size = model.defaults.server.get("context_size") or known(
                 model.facts.context_length, DEFAULT_CONTEXT_SIZE
             )
-        fit = await self._fit(model, {"context_size": context_size})
-        return _NOTHING if fit is None else self._known_part(model, fit)
+        fit = await self._fit(model, runner, {"context_size": context_size})
+        return _NOTHING if fit is None else self._known_part(runner, fit)
 
-    async def _fit(self, model: Model, overrides: Mapping[str, Any]) -> MemoryFit | None:
-        runner = self._machines.name_for(model)
+    async def _fit(
+        self, model: Model, runner: str, overrides: Mapping[str, Any]
+    ) -> MemoryFit | None:
         files = None
         elsewhere = await self._far.of(runner)
         if elsewhere is None:
@@ -326,7 +334,7 @@ class MemoryLedger:
             return None
         else:
             files = self._machines.files(runner)
-            model = await self._machines.as_it_lies(model)
+            model = await self._machines.as_it_lies(model, runner)
             for device in elsewhere.devices:
                 # It was away when the others were measured.
                 name = device_of(runner, device.name)
@@ -342,12 +350,11 @@ class MemoryLedger:
         else:
             correct = self._correction(model)
             fit = await fit_model(model, empty, overrides, correct=correct, files=files)
-        self._formula[model.id] = fit.formula
+        self._formula[model.id, runner] = fit.formula
         return fit
 
-    def _known_part(self, model: Model, fit: MemoryFit) -> Mapping[str, int]:
+    def _known_part(self, runner: str, fit: MemoryFit) -> Mapping[str, int]:
         needs = fit.estimate.needs
-        runner = self._machines.name_for(model)
         if not self._far.is_here(runner):
             needs = {device_of(runner, name): size for name, size in needs.items()}
         return {name: size for name, size in needs.items() if name in self.budgets}
@@ -370,7 +377,7 @@ class MemoryLedger:
             return False
         before = self._peaks.get(server.server_id, 0)
         self._peaks[server.server_id] = max(before, found)
-        formula = self._formula.get(server.model.id)
+        formula = self._formula.get((server.model.id, server.record.runner))
         if found <= before or formula is None or formula.source == "stated":
             return False
         if found <= self._correction(server.model)(formula).needs[CPU]:
@@ -384,7 +391,8 @@ class MemoryLedger:
         Raises:
             GglibError: the catalog cannot be written.
         """
-        formula, peak = self._formula.get(server.model.id), self._peaks.pop(server.server_id, None)
+        formula = self._formula.get((server.model.id, server.record.runner))
+        peak = self._peaks.pop(server.server_id, None)
         run = self._run(formula, peak, requests)
         self._runs[server.model.id].append(run)
         await self._catalog.add_run(server.model.id, run)
