@@ -528,12 +528,11 @@ class NotStarted(ServerError):
 
     retryable: ClassVar[bool] = True
     model: str
-    reasons: tuple[tuple[str, str], ...]
-    """Each runner, and why not."""
+    reasons: tuple[str, ...]
+    """Of each runner why not, its name first."""
 
     def __str__(self) -> str:
-        told = "; ".join(f"on {runner}: {reason}" for runner, reason in self.reasons)
-        return f"model '{self.model}' was started nowhere: {told}"
+        return f"model '{self.model}' was started nowhere: {'; '.join(self.reasons)}"
 
 
 @_error

@@ -175,7 +175,7 @@ class ServingService:
                 errors.append((name, error))
         if len(errors) == 1:
             raise errors[0][1]
-        reasons = tuple((name, str(error)) for name, error in errors)
+        reasons = tuple(f"on {name}: {error}" for name, error in errors)
         raise NotStarted(model.name, reasons)
 
     def runners_of(self, model: Model) -> tuple[str, ...]:

@@ -25,11 +25,12 @@ _PATIENCE_S = 10.0
 
 @attrs.define
 class FarMachine:
-    """``ssh -F config box`` leads to it."""
+    """``ssh -F config HOST`` leads to it."""
 
     folder: Path
     port: int
     sshd: str
+    host: str = "box"
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -41,7 +42,7 @@ class FarMachine:
     def settings(self) -> dict[str, object]:
         """The section of a runner that runs servers there."""
         return {
-            "host": "box",
+            "host": self.host,
             "ssh_config": str(self.config),
             "data_dir": str(self.folder / "far"),
             "connect_timeout_s": 5,
@@ -100,7 +101,7 @@ class FarMachine:
 
 
 @contextmanager
-def far_machine(folder: Path) -> Iterator[FarMachine]:
+def far_machine(folder: Path, host: str = "box") -> Iterator[FarMachine]:
     """Give a machine that is there, until the block ends."""
     sshd = require_sshd()
     if os.getuid() == 0:
@@ -123,13 +124,13 @@ def far_machine(folder: Path) -> Iterator[FarMachine]:
     host_key = (folder / "host_key.pub").read_text().split()
     (folder / "known_hosts").write_text(f"[127.0.0.1]:{port} {host_key[0]} {host_key[1]}\n")
     (folder / "ssh_config").write_text(
-        f"Host box\n  HostName 127.0.0.1\n  Port {port}\n  User {getpass.getuser()}\n"
+        f"Host {host}\n  HostName 127.0.0.1\n  Port {port}\n  User {getpass.getuser()}\n"
         f"  IdentityFile {folder}/user_key\n  IdentitiesOnly yes\n"
         f"  UserKnownHostsFile {folder}/known_hosts\n"
         # What takes the least time.
         "  KexAlgorithms curve25519-sha256\n  GSSAPIAuthentication no\n"
     )
-    machine = FarMachine(folder, port, sshd)
+    machine = FarMachine(folder, port, sshd, host)
     machine.start()
     try:
         yield machine

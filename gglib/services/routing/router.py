@@ -492,6 +492,7 @@ class Router:
     async def close(self) -> None:
         """Stop everything now and return when it is gone."""
         self._slots.closing = True
+        self._slots.give_up()
         now = self._clock.monotonic()
         self._carry_out(self._scheduler.shutdown(now, deadline=now))
         while not self._scheduler.is_idle:
@@ -605,7 +606,7 @@ class Router:
             return spots
         if len(errors) == 1:
             raise next(iter(errors.values()))
-        reasons = tuple((runner, str(error)) for runner, error in errors.items())
+        reasons = tuple(f"on {runner}: {error}" for runner, error in errors.items())
         raise NotStarted(model.name, reasons)
 
     async def _spot(self, model: Model, runner: str) -> Spot:

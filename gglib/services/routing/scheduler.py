@@ -327,7 +327,10 @@ class Scheduler:
             return []
         if resident.phase is ResidentPhase.STOPPING:
             return self.server_stopped(server, now)
-        if not resident.is_away:
+        if resident.is_away:
+            # Somebody is there to tell.
+            self._books.away.pop(resident.terms.runner, None)
+        else:
             _count_crash(resident, now)
             if resident.closing is None:
                 resident.model.lost = "died"

@@ -82,6 +82,8 @@ class Slots:
         self._on_end = on_end
         self._on_forgotten = on_forgotten
         self._gone_callbacks: list[GoneCallback] = []
+        self._late_stops: set[anyio.CancelScope] = set()
+        """Of servers whose machine was away when they were to end."""
 
     def on_server_gone(self, callback: GoneCallback) -> None:
         """See ``Router.on_server_gone``."""
@@ -184,6 +186,24 @@ class Slots:
         except Exception:  # a stranger's runner that cannot tell has nothing to say of it
             return True
 
+    def give_up(self) -> None:
+        """Wait for no machine that is away: its servers keep their rows, and are found by them."""
+        for scope in self._late_stops:
+            scope.cancel()
+
+    async def _stop_later(self, server: RunningServer) -> None:
+        """End a server that could not be ended, when there is a way to its machine again."""
+        with anyio.CancelScope() as scope, suppress(GglibError):
+            self._late_stops.add(scope)
+            while True:
+                await self._clock.sleep(_LOOK_AGAIN_S)
+                try:
+                    await self._serving.stop(server)
+                    break
+                except NodeUnreachable:
+                    continue
+        self._late_stops.discard(scope)
+
     async def _observe(self, server: RunningServer) -> None:
         if self._ledger is not None:
             with suppress(Exception):  # a stranger's process table may raise anything
@@ -200,10 +220,14 @@ class Slots:
                 # One that survives SIGKILL keeps its row in the registry, and doctor shows it.
                 # Whatever a stranger's runner raises, the others are seen to.
                 with suppress(Exception):
-                    if self.closing:
-                        await self._serving.let_go(server)
-                    else:
-                        await self._serving.stop(server)
+                    try:
+                        if self.closing:
+                            await self._serving.let_go(server)
+                        else:
+                            await self._serving.stop(server)
+                    except NodeUnreachable:
+                        if not self.closing:
+                            self._tasks.start_soon(self._stop_later, server)
         slot.ended.set()
         self.note_end(slot, error)
         if server is None:

@@ -135,7 +135,7 @@ class Trials:
         ]
         if len(errors) == 1:
             return errors[0][1]
-        return NotStarted(terms.name, tuple((runner, str(error)) for runner, error in errors))
+        return NotStarted(terms.name, tuple(f"on {runner}: {error}" for runner, error in errors))
 
     def reasons(self) -> dict[str, str]:
         """Return why the latest start on a runner failed, of those where it did."""

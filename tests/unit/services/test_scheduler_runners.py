@@ -96,7 +96,7 @@ def test_model_that_is_too_large_for_every_runner_is_refused_with_each_ones_reas
     huge = spread(terms(4, "huge", memory={"gpu": 9}), "box", "attic")
     error = desk.errors[desk.arrive(huge)]
     assert isinstance(error, NotStarted)
-    assert [runner for runner, _ in error.reasons] == ["box", "attic"]
+    assert [reason.partition(":")[0] for reason in error.reasons] == ["on box", "on attic"]
     only = spread(terms(5, "only", memory={"gpu": 9}), "box")
     assert isinstance(desk.errors[desk.arrive(only)], DoesNotFit)
 
