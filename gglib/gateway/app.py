@@ -211,6 +211,7 @@ def show_pool(state: State) -> PoolView:
         "residents": [
             {
                 "model": view.model.name,
+                "runner": view.runner,
                 "device": view.device,
                 "state": view.phase,
                 "pinned": view.pinned,

@@ -135,3 +135,30 @@ async def test_first_request_is_answered_by_the_machine_that_is_there(
     with anyio.fail_after(5):
         await until(is_answered)
     assert set(await servers(gateway)) == {"attic"}
+
+
+def test_commands_tell_which_machine_serves_a_model(
+    machines: dict[str, FarMachine], home: Home
+) -> None:
+    """With a gateway, after one that was killed, and without any."""
+    machines["box"].go_away()
+    fits = home.json("model", "fit", "far")["runners"]
+    assert [(each["runner"], "cannot be reached" in each["line"]) for each in fits] == [
+        ("box", True),
+        ("attic", False),
+    ]
+    assert home.run("start", "far").returncode == 0
+    (shown,) = home.json("ps")
+    assert (shown["runner"], shown["state"]) == ("attic", "ready")
+    assert home.run("stop", "far").returncode == 0
+    with home.serve() as served:
+        assert served.chat("far").status_code == 200
+        (before,) = home.json("ps")
+        assert before["runner"] == "attic"
+        assert "on box: no server; box cannot be reached" in home.run("why", "far").stdout
+        served.process.kill()
+    with home.serve() as served:
+        assert served.chat("far").status_code == 200
+        (after,) = home.json("ps")
+        assert after["pid"] == before["pid"]
+        assert home.run("stop", "far").returncode == 0
