@@ -341,6 +341,8 @@ class Desk:
             if phase != "away"
         }
         assert len(others) < self.models[model].replicas, "it has as many as it may have"
+        lost = [other for other in self.servers(self.models[model]) if other not in others]
+        assert runner not in {self.runner_of[other] for other in lost}, "its first may run there"
         if others:
             self._check_further(model, others)
         self.phases[server] = "starting"

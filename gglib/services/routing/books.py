@@ -72,6 +72,7 @@ class Books:
         """Take a place back: its server is gone."""
         if resident.ready_at is not None:
             self.tally.evictions[resident.closing or "died"] += 1
+        resident.model.away -= resident.is_away
         resident.phase = ResidentPhase.GONE
         del self.residents[resident.server]
         resident.model.residents.remove(resident)
@@ -105,6 +106,7 @@ class Books:
         """Stop a resident now, whatever it does. Once is enough."""
         if resident.phase in (ResidentPhase.STOPPING, ResidentPhase.GONE):
             return
+        resident.model.away -= resident.is_away
         resident.phase = ResidentPhase.STOPPING
         resident.stopping_since = now
         cut = resident.closing if resident.in_flight else None

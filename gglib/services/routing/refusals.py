@@ -15,7 +15,7 @@ _RETRY_MAX_S = 120.0
 
 def refusal_of(model: ModelState, books: Books, policy: Policy, now: float) -> GglibError | None:
     """Return why a request for ``model`` may not wait; ``None``: it may."""
-    if model.trials and not model.has_servers:
+    if model.trials and not model.servers:
         wait_s = model.trials.refused_until(model.terms) - now
         if wait_s > 0:
             failure = model.trials.why_not(model.terms)

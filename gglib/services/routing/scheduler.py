@@ -215,7 +215,7 @@ class Scheduler:
         if before is None:
             model.trials.begin_anew()
         self._books.wait(waiter, model)
-        if model.has_servers:
+        if model.servers:
             self._books.serve(model, now)
             self._places.grow(model, now)
         elif loads_only or before is None or rank > before.priority:
@@ -391,6 +391,7 @@ class Scheduler:
             model.note_at(starting.terms.runner, now, NoteKind.CALLED_OFF)
             self._books.stop(starting, now)
         resident.phase = ResidentPhase.READY
+        model.away -= 1
         resident.used_at = now
         if model.retired:
             self._books.close(resident, Closing.CHANGED, now)
@@ -650,6 +651,7 @@ class Scheduler:
             self._books.stop(resident, now)
             return
         resident.phase = ResidentPhase.AWAY
+        model.away += 1
         resident.claim_due_at = None
         resident.claimant = None
         self._books.actions.append(Await(resident.server))

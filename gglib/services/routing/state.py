@@ -86,7 +86,7 @@ class Note:
 
 
 #: Looked at for every request: an enum takes a while to name its members.
-_READY = ResidentPhase.READY
+_READY, _AWAY = ResidentPhase.READY, ResidentPhase.AWAY
 
 
 @attrs.define(eq=False)
@@ -131,12 +131,12 @@ class Resident:
     @property
     def is_idle(self) -> bool:
         """Whether nothing is in flight and nobody waits for what it could serve."""
-        return not self.in_flight and (not self.model.line or self.is_away)
+        return not self.in_flight and (not self.model.line or self.phase is _AWAY)
 
     @property
     def is_away(self) -> bool:
         """Whether there is no way to it."""
-        return self.phase is ResidentPhase.AWAY
+        return self.phase is _AWAY
 
     @property
     def is_full(self) -> bool:
@@ -155,7 +155,7 @@ class Resident:
 
     def level(self) -> int | None:
         """Return the highest priority of what is in flight or waits; ``None`` when idle."""
-        head = None if self.is_away else self.model.line.head()
+        head = None if self.phase is _AWAY else self.model.line.head()
         waiting = () if head is None else (head.priority,)
         return max((*self.levels, *waiting), default=None)
 
@@ -174,7 +174,7 @@ class Resident:
 
     def next_in_line(self) -> Waiter | None:
         """Return who is next of those that it still serves, room or not."""
-        if self.is_away:
+        if self.phase is _AWAY:
             return None
         if self.closing is None:
             return self.model.line.head()
@@ -221,6 +221,8 @@ class ModelState:
     line: Line = attrs.Factory(Line)
     residents: list[Resident] = attrs.Factory(list)
     """Its servers, the oldest first."""
+    away: int = 0
+    """To how many of them there is no way."""
     swap: Swap | None = None
     """The place that is being made for it."""
     due_at: float | None = None
@@ -243,17 +245,12 @@ class ModelState:
     @property
     def is_wanted(self) -> bool:
         """Whether somebody waits, and no server of it is there or on its way."""
-        return bool(self.line) and not self.has_servers
-
-    @property
-    def has_servers(self) -> bool:
-        """Whether it has servers, but for those to which there is no way."""
-        return any(not resident.is_away for resident in self.residents)
+        return len(self.residents) == self.away and bool(self.line)
 
     @property
     def servers(self) -> int:
         """How many servers it has, but for those to which there is no way."""
-        return sum(not each.is_away for each in self.residents)
+        return len(self.residents) - self.away
 
     @property
     def wants_more(self) -> bool:
@@ -261,7 +258,7 @@ class ModelState:
 
         One that starts, or that holds back for another model, is waited for.
         """
-        if not self.line or self.servers >= self.terms.replicas:
+        if len(self.residents) - self.away >= self.terms.replicas or not self.line:
             return False
         at_work = [each for each in self.residents if not (each.is_leaving or each.is_away)]
         return bool(at_work) and all(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 
 from gglib.errors import GglibError, ShuttingDown
 from gglib.services.routing.actions import Start
@@ -94,18 +94,18 @@ class Swapping:
         head = model.line.head()
         assert head is not None
         plans = self._plans_for(model, head.priority, now)
-        if plans is None:
-            return
+        model.due_at = None
+        first: tuple[float, list[Resident]] | None = None
         for spot, victims in plans:
             due_at = self._due_at(model, head, victims)
             if all(_yields(each, head.priority, due_at, now) for each in victims):
                 self._commit(model, spot, victims, now)
                 return
-        model.due_at = None
-        if not plans:
+            first = first or (due_at, victims)
+        if first is None:
             return
-        _, victims = plans[0]
-        model.due_at = due_at = self._due_at(model, head, victims)
+        due_at, victims = first
+        model.due_at = due_at
         model.blocked_by = _names(victims)
         if due_at > now:
             self.due_at = min(self.due_at, due_at)
@@ -210,12 +210,12 @@ class Swapping:
 
     def _plans_for(
         self, model: ModelState, priority: int, now: float
-    ) -> list[tuple[ModelTerms, list[Resident]]] | None:
+    ) -> list[tuple[ModelTerms, list[Resident]]]:
         """Return where a server of a model could come, the best first, and who must go for it.
 
-        Where nobody must is before the others. ``None``: nowhere, and who waits for it is told.
+        Where nobody must is before the others. Nowhere whoever went, and who waits is told.
         """
-        plans = []
+        plans: list[tuple[ModelTerms, list[Resident]]] = []
         refused = 0
         spots = self._untried(model, now)
         for spot in spots:
@@ -228,20 +228,22 @@ class Swapping:
                     self._refuse(model, spot.runner, error, now)
                     continue
             victims = self._plans[kind]
-            if victims is not None:
-                plans.append((spot, victims))
-            if victims == []:
-                break
+            if victims is None:
+                continue
+            if not victims:
+                return [(spot, victims)]
+            plans.append((spot, victims))
         if refused == len(spots):
             self._books.reject_all(model, model.trials.why_not(model.terms))
-            return None
-        return sorted(plans, key=lambda plan: bool(plan[1]))
+        return plans
 
     def spots_left(self, model: ModelState, now: float) -> bool:
         """Whether there is a runner on which a start has not failed who waits for the model."""
         return bool(self._untried(model, now))
 
-    def _untried(self, model: ModelState, now: float) -> list[ModelTerms]:
+    def _untried(self, model: ModelState, now: float) -> Sequence[ModelTerms]:
+        if not (model.trials or model.residents or model.terms.elsewhere):
+            return (model.terms,)
         # One to which there is no way is found again: a second one beside it would be too many.
         shunned = [each.terms.runner for each in model.residents if each.is_away]
         return model.trials.untried(model.terms, shunned, self._books.away, now)

@@ -31,8 +31,8 @@ STATUSES = {
     FAILED: (
         "AdapterError BreakerOpen DataDirectoryUnusable DatabaseCorrupt EngineCannot EngineDied "
         "EngineError GatewayUnreachable GglibError InvalidModelFile ModelError NotConfigured "
-        "NodeUnreachable PortInUse ServerError StartFailed StartTimeout StopFailed StorageError "
-        "HubAnswerWrong HubError HubUnavailable PullFailed DownloadError DownloadFailed "
+        "NodeUnreachable NotStarted PortInUse ServerError StartFailed StartTimeout StopFailed "
+        "StorageError HubAnswerWrong HubError HubUnavailable PullFailed DownloadError DownloadFailed "
         "EngineInstallFailed HashMismatch ServerUntrusted"
     ),
 }
