@@ -13,7 +13,7 @@ import attrs
 from anyio.abc import TaskGroup
 
 from gglib.domain.model import Model
-from gglib.errors import GglibError, NodeUnreachable, NotStarted
+from gglib.errors import AdmissionError, BreakerOpen, GglibError, NodeUnreachable, NotStarted
 from gglib.ports.clock import Clock
 from gglib.services.intent import is_served_alike
 from gglib.services.memory_ledger import MemoryLedger
@@ -216,6 +216,10 @@ class Router:
             away = NodeUnreachable(
                 server.handle.node, "connect", "the connection was cut", "it is being made again"
             )
+        if away is not None and self._unplaced.get(server.model.id):
+            # Those that could not tell what it needs there may be the ones to serve it now.
+            with anyio.move_on_after(_RETURN_S):
+                await self._learn_quietly(server.model)
         slot = self._slots.holding(server)
         if away is not None and slot is not None:
             now = self._clock.monotonic()
@@ -513,6 +517,19 @@ class Router:
             now = self._clock.monotonic()
             self._carry_out(self._scheduler.time_passed(now))
 
+    def _told(self, model: Model, error: GglibError) -> GglibError:
+        """Return what one of those is told who waited: of each runner, why not."""
+        unplaced = self._unplaced.get(model.id)
+        if not unplaced or isinstance(error, AdmissionError | BreakerOpen):
+            return copy(error)
+        reasons = [f"on {runner}: {each}" for runner, each in unplaced.items()]
+        tried = [name for name in self._serving.runners_of(model) if name not in unplaced]
+        if isinstance(error, NotStarted):
+            reasons += error.reasons
+        else:
+            reasons += [f"on {runner}: {error}" for runner in tried]
+        return NotStarted(model.name, tuple(reasons))
+
     def _has_others(self, server: RunningServer) -> bool:
         """Whether its model has another runner."""
         runners = self._serving.runners_of(server.model)
@@ -556,7 +573,7 @@ class Router:
         assert waiter.outcome is not None
         if isinstance(waiter.outcome, GglibError):
             # One failed start is told to many waiters: each raises an error of its own.
-            raise copy(waiter.outcome)
+            raise self._told(model, waiter.outcome)
         return ticket, waiter.outcome
 
     async def _terms(self, model: Model) -> ModelTerms:

@@ -32,8 +32,8 @@ STATUSES = {
         "AdapterError BreakerOpen DataDirectoryUnusable DatabaseCorrupt EngineCannot EngineDied "
         "EngineError GatewayUnreachable GglibError InvalidModelFile ModelError NotConfigured "
         "NodeUnreachable NotStarted PortInUse ServerError StartFailed StartTimeout StopFailed "
-        "StorageError HubAnswerWrong HubError HubUnavailable PullFailed DownloadError DownloadFailed "
-        "EngineInstallFailed HashMismatch ServerUntrusted"
+        "StorageError HubAnswerWrong HubError HubUnavailable PullFailed DownloadError "
+        "DownloadFailed EngineInstallFailed HashMismatch ServerUntrusted"
     ),
 }
 EXPECTED = {name: status for status, names in STATUSES.items() for name in names.split()}

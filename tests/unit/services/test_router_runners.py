@@ -133,6 +133,34 @@ async def test_model_whose_runners_are_all_away_is_refused_with_each_ones_reason
         assert await found.served_by(model) == "attic"
 
 
+async def test_machine_that_was_away_before_it_could_tell_anything_serves_when_it_is_needed(
+    tmp_path: Path,
+) -> None:
+    """Nobody knew what a model needs there, until the only other one went away."""
+    box = MockRunner(clock=SystemClock(), name="box", node="box")
+    box.away = away("box")
+    async with house(tmp_path, box=box) as found:
+        model = await found.add("qwen", **BOTH)
+        async with found.router.lease(model) as lease:
+            found.attic.away = away("attic")
+            assert await found.router.way_to(lease.server) is not None
+            assert not found.router.is_passed_over(lease.server)
+            box.away = None
+            assert await found.router.way_to(lease.server) is not None
+        assert await found.served_by(model) == "box"
+
+
+async def test_error_names_a_runner_of_which_nothing_is_known_yet(tmp_path: Path) -> None:
+    """Beside the one where the start has failed."""
+    box = MockRunner(clock=SystemClock(), name="box", node="box")
+    box.away = away("box")
+    async with house(tmp_path, box=box) as found:
+        model = await found.add("qwen", **BOTH)
+        found.attic.script("qwen", MockScript(start_error=StartFailed("qwen", 1)))
+        with pytest.raises(NotStarted, match=r"on box: box cannot .*; on attic: .*status 1"):
+            await found.router.acquire(model)
+
+
 async def test_machine_that_is_back_is_asked_at_once(tmp_path: Path) -> None:
     """Also if a model has no other, and starts there failed for want of it; others do wait."""
     async with house(tmp_path) as found:

@@ -180,6 +180,10 @@ class Schedules(RuleBasedStateMachine):
             assert each.in_flight == self.desk.in_flight(each.server)
             assert each.in_flight == sum(each.levels.values())
         assert {each.ticket for each in self.desk.scheduler.queue()} == set(self.desk.waiting)
+        for model in self.models:
+            state = self.desk.scheduler.state(model.model_id)
+            phases = list(self.desk.servers(model).values())
+            assert state is None or state.away == phases.count("away")
 
     @invariant()
     def further_servers_cost_nobody_a_place(self) -> None:
