@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from copy import copy
 from itertools import count
 
 import anyio
@@ -13,7 +12,7 @@ import attrs
 from anyio.abc import TaskGroup
 
 from gglib.domain.model import Model
-from gglib.errors import AdmissionError, BreakerOpen, GglibError, NodeUnreachable, NotStarted
+from gglib.errors import GglibError, NodeUnreachable
 from gglib.ports.clock import Clock
 from gglib.services.intent import is_served_alike
 from gglib.services.memory_ledger import MemoryLedger
@@ -33,9 +32,9 @@ from gglib.services.routing.scheduler import (
     Stop,
 )
 from gglib.services.routing.slots import GoneCallback, Slot, Slots
+from gglib.services.routing.spots import Spots
 from gglib.services.routing.state import Tally
 from gglib.services.routing.terms import Spot, terms_of
-from gglib.services.routing.trials import AWAY_S
 from gglib.services.routing.views import Eviction, QueuedView, ResidentView, main_device
 from gglib.services.serving import RunningServer, ServingService
 
@@ -109,15 +108,12 @@ class Router:
             on_end=self._server_ended,
             on_forgotten=self._server_forgotten,
         )
+        self._spots = Spots(serving, ledger, self._slots, clock)
         self._idle = anyio.Event()
         self._alarm_at = math.inf
         self._alarm = anyio.CancelScope()
         self._stale: set[int] = set()
         """Models whose terms are to be made anew when they are next needed."""
-        self._unplaced: dict[int, dict[str, GglibError]] = {}
-        """Of models, by id, the runners of which it is not known what they need there, and why."""
-        self._ask_again_at: dict[int, float] = {}
-        """When that is looked at again."""
         self._evicted_callbacks: list[Callable[[Eviction], Awaitable[None]]] = []
         self._positions = Positions(self._scheduler, clock)
 
@@ -216,7 +212,7 @@ class Router:
             away = NodeUnreachable(
                 server.handle.node, "connect", "the connection was cut", "it is being made again"
             )
-        if away is not None and self._unplaced.get(server.model.id):
+        if away is not None and self._spots.unknown(server.model):
             # Those that could not tell what it needs there may be the ones to serve it now.
             with anyio.move_on_after(_RETURN_S):
                 await self._learn_quietly(server.model)
@@ -298,14 +294,11 @@ class Router:
         state = self._scheduler.state(model.id)
         if state is None:
             return None
-        unplaced = {
-            runner: str(error) for runner, error in self._unplaced.get(model.id, {}).items()
-        }
         return explain(
             state,
             self._clock.monotonic(),
             runners=self._serving.runners_of(self._known[model.id][0]),
-            unplaced=unplaced,
+            unplaced=self._spots.unknown(model),
         )
 
     @property
@@ -517,19 +510,6 @@ class Router:
             now = self._clock.monotonic()
             self._carry_out(self._scheduler.time_passed(now))
 
-    def _told(self, model: Model, error: GglibError) -> GglibError:
-        """Return what one of those is told who waited: of each runner, why not."""
-        unplaced = self._unplaced.get(model.id)
-        if not unplaced or isinstance(error, AdmissionError | BreakerOpen):
-            return copy(error)
-        reasons = [f"on {runner}: {each}" for runner, each in unplaced.items()]
-        tried = [name for name in self._serving.runners_of(model) if name not in unplaced]
-        if isinstance(error, NotStarted):
-            reasons += error.reasons
-        else:
-            reasons += [f"on {runner}: {error}" for runner in tried]
-        return NotStarted(model.name, tuple(reasons))
-
     def _has_others(self, server: RunningServer) -> bool:
         """Whether its model has another runner."""
         runners = self._serving.runners_of(server.model)
@@ -573,14 +553,15 @@ class Router:
         assert waiter.outcome is not None
         if isinstance(waiter.outcome, GglibError):
             # One failed start is told to many waiters: each raises an error of its own.
-            raise self._told(model, waiter.outcome)
+            raise self._spots.told(model, waiter.outcome)
         return ticket, waiter.outcome
 
     async def _terms(self, model: Model) -> ModelTerms:
         model = self._model_now(model)
         known = self._known.get(model.id)
         if known is not None and model.id not in self._stale:
-            self._ask_again(model)
+            if self._spots.is_to_ask_again(model):
+                self._tasks.start_soon(self._learn_quietly, model)
             if known[0] is model:
                 return known[1]
             if known[0] == model:
@@ -588,7 +569,7 @@ class Router:
                 return known[1]
         self._stale.discard(model.id)
         try:
-            spots = await self._spots(model)
+            spots = await self._spots.of(model)
         except BaseException:
             self._stale.add(model.id)
             raise
@@ -602,48 +583,6 @@ class Router:
         """Return the model, or the one that has taken its place since it was resolved."""
         before, after = self._replaced.get(model.id, (None, model))
         return after if model is before else model
-
-    async def _spots(self, model: Model) -> list[Spot]:
-        """Return what the model needs on each of its runners; those that cannot tell are left out.
-
-        Raises:
-            NotStarted: none can; of a model with one runner, why not.
-        """
-        spots: list[Spot] = []
-        errors: dict[str, GglibError] = {}
-        for runner in self._serving.runners_of(model):
-            try:
-                spots.append(await self._spot(model, runner))
-            except GglibError as error:
-                errors[runner] = error
-        self._unplaced[model.id] = errors
-        if errors:
-            self._ask_again_at[model.id] = self._clock.monotonic() + AWAY_S
-        if spots:
-            return spots
-        if len(errors) == 1:
-            raise next(iter(errors.values()))
-        reasons = tuple(f"on {runner}: {error}" for runner, error in errors.items())
-        raise NotStarted(model.name, reasons)
-
-    async def _spot(self, model: Model, runner: str) -> Spot:
-        if self._ledger is None:
-            return Spot(runner=runner)
-        for slot in self._slots.of(model):
-            if slot.runner == runner and is_served_alike(slot.model, model):
-                # What it has stays as it is; and so a further one will be.
-                size = slot.context_size
-                memory = await self._ledger.needs(model, size, runner=runner)
-                return Spot(runner=runner, memory=memory, context_size=size)
-        return await self._ledger.place(model, runner)
-
-    def _ask_again(self, model: Model) -> None:
-        """Look anew, beside, at the runners that could not tell what the model needs there."""
-        if not self._unplaced.get(model.id):
-            return
-        if self._ask_again_at[model.id] <= self._clock.monotonic():
-            self._ask_again_at[model.id] = math.inf
-            self._tasks.start_soon(self._learn_quietly, model)
 
     async def _learn_quietly(self, model: Model) -> None:
         with suppress(GglibError):  # none can tell: who asks for it is told
