@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 
-from gglib.domain.model import ModelDefaults
+from gglib.domain.model import ModelDefaults, names_of_runners
 from gglib.domain.ownership import Asker, Owner, OwnerKind
 from gglib.errors import DataDirectoryUnusable
 from gglib.given import Adapter, GivenAdapters, given_name
@@ -432,7 +432,11 @@ class Composition:
         return {*self.settings.engines, *declared, *defaults}
 
     async def _runner_names(self) -> Collection[str]:
-        declared = [model.runner for model in self.settings.models.values() if model.runner]
+        declared = [
+            name
+            for model in self.settings.models.values()
+            for name in names_of_runners(model.runner)
+        ]
         names = dict.fromkeys(
             [self.default_runner, *self.settings.runners, *self._given.runners, *declared]
         )
@@ -445,7 +449,7 @@ class Composition:
         if any(record.runner == _LOCAL for record in await (await self.registry()).list()):
             return True
         models = await (await self.catalog()).list()
-        return any(model.defaults.runner == _LOCAL for model in models)
+        return any(_LOCAL in model.defaults.runners for model in models)
 
     @property
     def _sources(self) -> Place[ModelSource]:

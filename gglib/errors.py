@@ -33,6 +33,7 @@
     │   ├── PortInUse                   somebody else listens there
     │   ├── StopFailed                  it survived SIGKILL
     │   ├── NodeUnreachable             the machine it is on cannot be reached
+    │   ├── NotStarted                  none of its runners could start it
     │   ├── DoesNotFit                  not enough memory
     │   ├── NoRoom                      pinned models keep every place it could have
     │   └── BreakerOpen                 its last start failed a moment ago
@@ -115,6 +116,7 @@ __all__ = [
     "NodeUnreachable",
     "NotConfigured",
     "NotRunning",
+    "NotStarted",
     "PortInUse",
     "PullFailed",
     "PullNotFound",
@@ -518,6 +520,19 @@ class NodeUnreachable(ServerError):
 
     def __str__(self) -> str:
         return f"{self.node} cannot be reached ({self.step}): {self.reason}; {self.fix}"
+
+
+@_error
+class NotStarted(ServerError):
+    """None of the model's runners could start a server of it."""
+
+    retryable: ClassVar[bool] = True
+    model: str
+    reasons: tuple[str, ...]
+    """Of each runner why not, its name first."""
+
+    def __str__(self) -> str:
+        return f"model '{self.model}' was started nowhere: {'; '.join(self.reasons)}"
 
 
 @_error

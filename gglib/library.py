@@ -97,7 +97,8 @@ class Library:
 
         It is stopped by then. ``device`` is where most of it was, such as ``cpu`` or ``cuda0``;
         ``reason`` is ``swap`` (another model needed its place), ``changed`` (its model was
-        changed), ``expired`` (its idle time was up), ``unhealthy``, ``died`` or ``shutdown``.
+        changed), ``expired`` (its idle time was up), ``unhealthy``, ``surplus`` (its machine was
+        away, and another server has taken its place), ``died`` or ``shutdown``.
         It may be a coroutine function: what it returns is awaited, for half a minute at most.
         What it raises becomes the event ``callback.failed``, and harms nobody. It is called on
         the library's event loop.

@@ -249,11 +249,11 @@ def _check_adapters(settings: Mapping[str, Any], here: Any) -> None:
 
     groups = {"engine": (ENGINES, here.engines), "runner": (PROCESS_RUNNERS, here.runners)}
     for key, (group, sections) in groups.items():
-        wanted = settings.get(key)
-        if wanted is None:
-            continue
+        said = settings.get(key)
         known = sorted({*adapter_names(group), *sections} - {"command"})
-        if wanted not in known:
+        for wanted in (said,) if isinstance(said, str) else said or ():
+            if wanted in known:
+                continue
             close = difflib.get_close_matches(str(wanted), known, n=1)
             hint = f"did you mean '{close[0]}'?" if close else f"there are {', '.join(known)}"
             raise InvalidRequest(f"no {key} is called '{wanted}'; {hint}", key)

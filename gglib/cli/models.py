@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import anyio
 from cyclopts import App, Parameter
 
+from gglib.cli.fitting import FitThere, best_of, describe_fits, fits_of
 from gglib.cli.model_views import count, describe, describe_whole, say_model, summary
 from gglib.cli.options import COMMON, Common, compose_for, loaded_for
 from gglib.cli.output import print_json, print_table, printable, say, size
-from gglib.domain.memory_fit import MemoryFit
 from gglib.domain.model import Capability, Model
 from gglib.domain.model_search import find_models
-from gglib.errors import InvalidRequest
 
 __all__ = ["app"]
 
@@ -234,59 +233,16 @@ def fit(
     asked = {"context_size": context_size, "gpu_layers": gpu_layers, "parallel": parallel}
     overrides = {key: value for key, value in asked.items() if value is not None}
 
-    async def work() -> tuple[Model, MemoryFit, str | None]:
-        from gglib.services.memory import correction_from, fit_model, within
-
+    async def work() -> tuple[Model, list[FitThere]]:
         async with compose_for(common) as parts:
-            models = await parts.models()
-            model = (await models.resolve(name)).model
-            machines = await parts.machines()
-            runner: str | None = machines.name_for(model)
-            assert runner is not None
-            files, survey = machines.files(runner), await machines.survey(runner)
-            model = await machines.as_it_lies(model)
-            if survey is None:
-                survey, runner = await (await parts.devices()).survey(), None
-            elif not survey.devices:
-                raise InvalidRequest(f"the memory of runner '{runner}' is not known", "name")
-            survey = within(survey, parts.settings.routing.budgets, runner)
-            runs = (await (await parts.catalog()).runs()).get(model.id, ())
-            correct = correction_from(runs)
-            found = await fit_model(model, survey, overrides, correct=correct, files=files)
-            return model, found, runner
+            model = (await (await parts.models()).resolve(name)).model
+            return model, await fits_of(parts, model, overrides)
 
-    model, found, runner = anyio.run(work)
+    model, found = anyio.run(work)
+    best = best_of(found)
     if common.json:
-        print_json(describe_fit(model, found, runner))
+        print_json(describe_fits(model, found))
     else:
-        say(found.line if runner is None else f"{found.line}, on {runner}")
-    return 0 if found.fits else 1
-
-
-def describe_fit(model: Model, found: MemoryFit, runner: str | None = None) -> dict[str, Any]:
-    """Return how a model fits as plain data. ``runner``: it is for another machine, its one."""
-    estimate = found.estimate
-    return {
-        "model": model.name,
-        "fits": found.fits,
-        "context_size": estimate.context_size,
-        "full_context": found.full_context,
-        "fitting_context": found.fitting_context,
-        "slots": estimate.slots,
-        "layers": estimate.layers,
-        "gpu_layers": estimate.gpu_layers,
-        "source": estimate.source,
-        "devices": [
-            {
-                "name": device if runner is None else f"{runner}/{device}",
-                "needed_bytes": parts.total_bytes,
-                "free_bytes": found.free.get(device, 0),
-                "weights_bytes": parts.weights_bytes,
-                "kv_bytes": parts.kv_bytes,
-                "compute_bytes": parts.compute_bytes,
-                "other_bytes": parts.other_bytes,
-            }
-            for device, parts in estimate.devices.items()
-        ],
-        "notes": list(found.notes),
-    }
+        for each in found:
+            say(each.line)
+    return 0 if best.fits else 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
 import anyio
@@ -14,13 +15,14 @@ from gglib.cli.gateway_client import GatewayClient, find_gateway
 from gglib.cli.options import COMMON, Common, compose_for
 from gglib.cli.output import duration, print_json, print_table, say, size
 from gglib.domain.ownership import OwnerKind, ServerRecord
-from gglib.errors import GglibError, NotRunning
+from gglib.errors import GglibError, NodeUnreachable, NotRunning
 from gglib.services.ownership import disputed_process
 from gglib.services.server_logs import ServerLogs
 
 if TYPE_CHECKING:
     from gglib.bootstrap import Composition
     from gglib.gateway.presence import Presence
+    from gglib.ports.context import RunnerSet
 
 __all__ = ["logs", "ps", "start", "stop"]
 
@@ -33,8 +35,10 @@ _OF_THE_GATEWAY = (
     "memory_observed_bytes",
     "ttl_left_s",
 )
+#: The state of a server whose machine cannot be reached.
+_AWAY = "away"
 _HEADINGS = (
-    *("MODEL", "STATE", "PORT", "PID", "UP", "ENGINE", "OWNER", "IN FLIGHT", "QUEUED"),
+    *("MODEL", "STATE", "PORT", "PID", "UP", "ENGINE", "RUNNER", "OWNER", "IN FLIGHT", "QUEUED"),
     *("MEMORY", "TTL LEFT"),
 )
 
@@ -58,8 +62,14 @@ def start(name: str, /, *, common: Common = COMMON) -> None:
                 async with GatewayClient(gateway) as client:
                     await client.load(model.name)
                 return {"model": model.name, "base_url": gateway.address, "by": "gateway"}
+            runners = await parts.runners()
             for record in await (await parts.registry()).list():
-                if record.config.model_name == model.name and await _is_running(parts, record):
+                if record.config.model_name != model.name:
+                    continue
+                running = False
+                with suppress(NodeUnreachable):  # another of its runners may start one
+                    running = await _is_running(runners, record)
+                if running:
                     assert record.handle is not None
                     return {**_row(record), "base_url": record.handle.base_url, "already": True}
             server = await (await parts.serving(OwnerKind.STANDALONE)).start(model)
@@ -140,19 +150,17 @@ def ps(*, common: Common = COMMON) -> None:
             rows = {}
             runners = await parts.runners()
             for record in await (await parts.registry()).list():
-                if record.runner not in runners:
-                    # It may run all the same: nothing here can tell.
-                    rows[record.server_id] = {**_row(record), "state": "unknown"}
-                elif await _is_running(parts, record):
-                    rows[record.server_id] = _row(record)
-                elif await disputed_process(record, runners[record.runner]) is not None:
-                    rows[record.server_id] = {**_row(record), "state": "disputed"}
+                state = await _state(runners, record)
+                if state is not None:
+                    rows[record.server_id] = {**_row(record), "state": state}
             if (gateway := find_gateway(parts.settings.data_dir)) is not None:
                 async with GatewayClient(gateway) as client:
                     for seen in await client.running():
                         if seen["server_id"] in rows:
                             row = rows[seen["server_id"]]
+                            state = row["state"] if row["state"] == _AWAY else seen["state"]
                             row.update({key: seen[key] for key in _OF_THE_GATEWAY})
+                            row["state"] = state
             return list(rows.values())
 
     rows = anyio.run(work)
@@ -200,11 +208,26 @@ def logs(
     anyio.run(work)
 
 
-async def _is_running(parts: Composition, record: ServerRecord) -> bool:
-    runner = (await parts.runners()).get(record.runner)
+async def _is_running(runners: RunnerSet, record: ServerRecord) -> bool:
+    runner = runners.get(record.runner)
     if runner is None or record.handle is None:
         return False
     return await runner.is_running(record.handle)
+
+
+async def _state(runners: RunnerSet, record: ServerRecord) -> str | None:
+    """Return the state of a server on record, as far as can be seen; ``None``: it is gone."""
+    if record.runner not in runners:
+        # It may run all the same: nothing here can tell.
+        return "unknown"
+    try:
+        if await _is_running(runners, record):
+            return str(record.state)
+        if await disputed_process(record, runners[record.runner]) is not None:
+            return "disputed"
+    except NodeUnreachable:
+        return _AWAY
+    return None
 
 
 async def _stop_in_gateway(gateway: Presence, wanted: str | None, force: bool) -> list[str]:
@@ -232,11 +255,18 @@ async def _stop_alone(
     for record in await (await parts.registry()).list():
         if wanted not in (None, record.config.model_name):
             continue
-        was_running = await _is_running(parts, record)
+        is_the_gateways = record.owner.kind is OwnerKind.GATEWAY and gateway is not None
         disputed = None
-        if not was_running and record.runner in runners:
-            disputed = await disputed_process(record, runners[record.runner])
-        if record.owner.kind is OwnerKind.GATEWAY and gateway is not None and disputed is None:
+        try:
+            was_running = await _is_running(runners, record)
+            if not was_running and record.runner in runners:
+                disputed = await disputed_process(record, runners[record.runner])
+        except NodeUnreachable as error:
+            # The gateway ends its own when it can.
+            if not is_the_gateways:
+                failures.append(error)
+            continue
+        if is_the_gateways and disputed is None:
             continue
         # Whose a disputed one is, its user has just said.
         handle = disputed or record.handle
@@ -280,6 +310,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
         shown("pid"),
         duration(time.time() - row["started_at"]),
         row["engine"],
+        row["runner"],
         row["owner"],
         shown("in_flight"),
         shown("queued"),

@@ -24,6 +24,8 @@ _DONE = {
     "failed": "failed to start: {because}",
     "died": "ended by itself",
     "unhealthy": "no longer answered, and was ended",
+    "away": "was out of reach",
+    "back": "could be reached again",
     "refused": "was refused: {because}",
 }
 
@@ -75,9 +77,19 @@ def sentences(model: str, story: dict[str, Any] | None) -> list[str]:
         said.append(
             f"{story['claimed_by']} waits for its place; in {left} it takes no new requests"
         )
+    if len(story["runners"]) > 1:
+        said += [_on_runner(each) for each in story["runners"]]
     for event in story["events"]:
-        done = _DONE[event["what"]].format(because=event["because"])
+        done, colon, reason = _DONE[event["what"]].partition(":")
+        on = f" on {event['runner']}" if event["runner"] else ""
+        done = f"{done}{on}{colon}{reason}".format(because=event["because"])
         if event["what"] == "started" and event["because"]:
             done += f" with {event['because']}"
         said.append(f"{duration(event['ago_s'])} ago it {done}")
     return said
+
+
+def _on_runner(story: dict[str, Any]) -> str:
+    servers = ", ".join(story["servers"]) or "no server"
+    why_not = story["why_not"]
+    return f"on {story['runner']}: {servers}" + (f"; {why_not}" if why_not else "")

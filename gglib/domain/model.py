@@ -32,8 +32,14 @@ __all__ = [
     "ModelFacts",
     "ModelOrigin",
     "Profile",
+    "RunnerNames",
     "check_alias",
+    "names_of_runners",
+    "several_runners",
 ]
+
+#: One runner, several in the order in which they are tried, or the default one.
+RunnerNames = str | tuple[str, ...] | None
 
 
 class Capability(StrEnum):
@@ -200,6 +206,40 @@ def _check_parameter(field: str, name: Any) -> None:
         raise InvalidValue(field, name, f"names of parameters, but not {own}")
 
 
+def several_runners(value: Any) -> Any:
+    """Return runners as they are kept: a list of one is that one."""
+    if not isinstance(value, list | tuple):
+        return value
+    return value[0] if len(value) == 1 else tuple(value)
+
+
+def names_of_runners(runner: RunnerNames) -> tuple[str, ...]:
+    """Return the names of runners, in the order in which they are tried; none: the default."""
+    if runner is None:
+        return ()
+    return (runner,) if isinstance(runner, str) else runner
+
+
+_RUNNER = {"type": "string", "minLength": 1}
+
+
+@stating(
+    {"anyOf": [_RUNNER, {"type": "array", "items": _RUNNER, "minItems": 1, "uniqueItems": True}]}
+)
+def _runners(_instance: Any, attribute: Any, value: Any) -> None:
+    if value is None:
+        return
+    names = (value,) if isinstance(value, str) else value
+    if (
+        not isinstance(names, tuple)
+        or not names
+        or not all(isinstance(name, str) and name and "\0" not in name for name in names)
+        or len(set(names)) != len(names)
+    ):
+        expected = "the name of a runner, or a list of different ones"
+        raise InvalidValue(attribute.name, value, expected)
+
+
 def _list_to_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
@@ -219,7 +259,8 @@ class ModelDefaults:
     concurrency_limit: int | None = attrs.field(default=None, validator=at_least(1))
     memory_bytes: int | None = attrs.field(default=None, validator=at_least(1))
     engine: str | None = attrs.field(default=None, validator=text())
-    runner: str | None = attrs.field(default=None, validator=text())
+    runner: RunnerNames = attrs.field(default=None, converter=several_runners, validator=_runners)
+    """Where its servers run; of several runners, tried in this order."""
     replicas: int = attrs.field(default=1, validator=[at_least(1, optional=False), _one_with_port])
     """The most servers of it at once."""
     set_parameters: Mapping[str, Any] = attrs.field(
@@ -230,6 +271,11 @@ class ModelDefaults:
         default=(), converter=_list_to_tuple, validator=_strippable
     )
     """What no request for text gets to say."""
+
+    @property
+    def runners(self) -> tuple[str, ...]:
+        """The names of its runners, in the order in which they are tried; none: the default."""
+        return names_of_runners(self.runner)
 
 
 @attrs.frozen(kw_only=True)

@@ -34,6 +34,13 @@ def _exactly(primitive: type) -> Callable[[Any, Any], Any]:
     return check
 
 
+def _one_or_several(value: Any, _: Any) -> Any:
+    several = isinstance(value, list) and all(type(item) is str for item in value)
+    if not (value is None or several or type(value) is str):
+        raise TypeError(f"expected a text or a list of texts, not {type(value).__name__}")
+    return tuple(value) if several else value
+
+
 def _float(value: Any, _: Any) -> float:
     if type(value) not in (int, float):
         raise TypeError(f"expected a number, not {type(value).__name__}")
@@ -59,6 +66,9 @@ def _converter() -> cattrs.Converter:
     for primitive in (int, str, bool):
         converter.register_structure_hook(primitive, _exactly(primitive))
     converter.register_structure_hook(float, _float)
+    converter.register_structure_hook_func(
+        lambda kind: kind == str | tuple[str, ...] | None, _one_or_several
+    )
     converter.register_structure_hook_factory(lambda kind: get_origin(kind) in _LISTS, many)
     converter.register_unstructure_hook(Path, str)
     converter.register_structure_hook(Path, lambda value, _: Path(value))

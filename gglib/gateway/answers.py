@@ -174,6 +174,7 @@ class PoolServer(TypedDict):
     """A server of the pool."""
 
     model: str
+    runner: Annotated[str | None, Meta(description="Where it runs")]
     device: _Device
     state: ResidentPhase
     pinned: _Pinned

@@ -92,7 +92,7 @@ def _running_object(view: ResidentView) -> RunningServer:
         "server_id": server.server_id if server else None,
         "pid": server.handle.pid if server else None,
         "port": server.handle.port if server else None,
-        "runner": server.handle.runner if server else None,
+        "runner": view.runner,
         "engine": server.engine if server else None,
         "started_at": server.handle.started_at if server else None,
         "load_s": server.load_s if server else None,
@@ -211,6 +211,7 @@ def show_pool(state: State) -> PoolView:
         "residents": [
             {
                 "model": view.model.name,
+                "runner": view.runner,
                 "device": view.device,
                 "state": view.phase,
                 "pinned": view.pinned,

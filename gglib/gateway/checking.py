@@ -10,6 +10,7 @@ from pathlib import Path
 import attrs
 
 from gglib.bootstrap import compose
+from gglib.domain.model import names_of_runners
 from gglib.errors import AdapterError, ConfigurationError, Forbidden, StorageError
 from gglib.gateway.name_doubts import declared_models, name_doubts, names_models
 from gglib.gateway.reload import check_exposure
@@ -104,9 +105,10 @@ def _names(settings: Settings) -> Iterator[_Name]:
         yield "serving.engine", settings.serving.engine, "engine"
     yield "serving.runner", settings.serving.runner, "runner"
     for name, model in settings.models.items():
-        for kind, value in (("engine", model.engine), ("runner", model.runner)):
-            if value is not None:
-                yield dotted(("models", name, kind)), value, kind
+        if model.engine is not None:
+            yield dotted(("models", name, "engine")), model.engine, "engine"
+        for runner in names_of_runners(model.runner):
+            yield dotted(("models", name, "runner")), runner, "runner"
 
 
 def _known(settings: Settings, kind: str) -> set[str]:

@@ -61,6 +61,7 @@ PROBLEMS: dict[type[GglibError], Problem] = {
     errors.NodeUnreachable: Problem(503, "server_error", "node_unreachable", retry=True),
     errors.DoesNotFit: Problem(503, "server_error", "does_not_fit"),
     errors.NoRoom: Problem(503, "server_error", "no_room"),
+    errors.NotStarted: Problem(503, "server_error", "not_started", retry=True),
     errors.BreakerOpen: Problem(503, "server_error", "breaker_open", retry=True),
     errors.AdmissionError: Problem(403, _INVALID, "refused"),
     errors.QueueFull: Problem(429, "rate_limit_error", "queue_full", retry=True),

@@ -13,7 +13,7 @@ import attrs
 
 from gglib.bootstrap import Composition, declarations_of, policy_of
 from gglib.domain.events import ConfigModelMissed, ConfigReloaded, ConfigReloadFailed
-from gglib.domain.model import Model
+from gglib.domain.model import Model, names_of_runners
 from gglib.errors import ConfigurationError, Forbidden, GglibError, InvalidValue
 from gglib.gateway.certificate import Certificate, ServerTls, read_certificate
 from gglib.gateway.listener import is_loopback
@@ -284,5 +284,8 @@ class Reloader:
         return [
             f"models.{name}.runner"
             for name, model in settings.models.items()
-            if model.runner and model.runner not in runners and model.runner not in runners.broken
+            if not all(
+                runner in runners or runner in runners.broken
+                for runner in names_of_runners(model.runner)
+            )
         ]

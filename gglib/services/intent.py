@@ -109,7 +109,7 @@ def bounded_prompt_cache(model: Model, config: ServerConfig) -> ServerConfig:
 def is_served_alike(one: Model, other: Model) -> bool:
     """Whether a server of one definition of a model can stand for another's, but for its name.
 
-    What requests are to say is no matter of the server's.
+    Wherever it runs. What requests are to say is no matter of the server's.
     """
 
     def served(model: Model) -> tuple[object, ...]:
@@ -118,7 +118,6 @@ def is_served_alike(one: Model, other: Model) -> bool:
         return (
             attrs.evolve(config, inference=None),
             wish.engine,
-            wish.runner,
             model.paths,
             model.size_bytes,
         )

@@ -40,9 +40,9 @@ class Machines:
         self._source = source
         self._read: dict[tuple[str, Path], Model] = {}
 
-    def name_for(self, model: Model) -> str:
-        """Return the name of the runner that runs the model's servers."""
-        return model.defaults.runner or self._default_runner
+    def names_for(self, model: Model) -> tuple[str, ...]:
+        """Return the runners that may run the model's servers, in the order of their trial."""
+        return model.defaults.runners or (self._default_runner,)
 
     def files(self, name: str) -> FarFiles | None:
         """Return the files on the machine of a runner; ``None`` = those of this machine."""
@@ -87,8 +87,8 @@ class Machines:
             return await runner.memory(handle)
         return None
 
-    async def as_it_lies(self, model: Model) -> Model:
-        """Return the model with what its file says where its servers run.
+    async def as_it_lies(self, model: Model, name: str) -> Model:
+        """Return the model with what its file says on the machine of the runner ``name``.
 
         Of a model that was added there that is known; that of others is read, once it can be.
         Until then the model is returned as it is.
@@ -96,7 +96,6 @@ class Machines:
         Raises:
             NodeUnreachable: nobody there answers.
         """
-        name = self.name_for(model)
         files = self.files(name)
         if files is None or model.origin.runner == name:
             return model

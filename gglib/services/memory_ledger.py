@@ -34,9 +34,10 @@ from gglib.services.machines import Machines
 from gglib.services.memory import estimate_server, fit_model
 from gglib.services.memory_runs import MemoryRuns
 from gglib.services.models import ModelService
+from gglib.services.routing.terms import Spot
 from gglib.services.serving import RunningServer
 
-__all__ = ["MemoryLedger", "Placement", "check_limits"]
+__all__ = ["MemoryLedger", "check_limits"]
 
 #: What is left to everybody else of the machine's own memory: a twentieth, at most 1 GiB.
 _RESERVE_DIVISOR = 20
@@ -60,15 +61,6 @@ def _reserve(device: Device) -> int:
 def _budget(device: Device, held_bytes: int) -> int:
     """Return what models may have of a device of which servers have ``held_bytes`` now."""
     return min(device.free_bytes + held_bytes, device.total_bytes - _reserve(device))
-
-
-@attrs.frozen(kw_only=True)
-class Placement:
-    """What a server is held to need, in bytes by device, and how it must be started for that."""
-
-    memory: Mapping[str, int] = attrs.field(default=_NOTHING, hash=False)
-    context_size: int | None = None
-    """Tokens of context, where the model says none and has more than there is room for."""
 
 
 def check_limits(
@@ -197,7 +189,11 @@ class MemoryLedger:
         records = await self._registry.list()
         far = await self._far.look(
             [
-                *(self._machines.name_for(model) for model in await self._models.list()),
+                *(
+                    name
+                    for model in await self._models.list()
+                    for name in self._machines.names_for(model)
+                ),
                 *(server.record.runner for server in servers),
                 *(record.runner for record in records),
             ]
@@ -216,7 +212,11 @@ class MemoryLedger:
         on_devices: defaultdict[str, int] = defaultdict(int)
         for server in servers:
             with suppress(NodeUnreachable):  # then its devices are not measured either
-                held = await self.needs(server.model, server.record.config.context_size)
+                held = await self.needs(
+                    server.model,
+                    server.record.config.context_size,
+                    runner=server.record.runner,
+                )
                 for name, needed in held.items():
                     on_devices[name] += needed
         if not holds():
@@ -310,8 +310,8 @@ class MemoryLedger:
 
     # Needs
 
-    async def place(self, model: Model) -> Placement:
-        """Return what a server of ``model`` needs, and with which context it is started.
+    async def place(self, model: Model, runner: str | None = None) -> Spot:
+        """Return what a server of ``model`` needs on a runner, and with which context it starts.
 
         As many layers go to accelerators as an empty machine has room for, unless the model
         says how many; and where its own context is too large for that machine, unless it says
@@ -324,28 +324,36 @@ class MemoryLedger:
                 cannot be reached.
             ModelFileMissing: the projector's or an adapter's file is not there.
         """
-        fit = await self._fit(model, {})
+        runner = runner or self._machines.names_for(model)[0]
+        fit = await self._fit(model, runner, {})
         if fit is None:
-            return Placement()
+            return Spot(runner=runner)
         context_size = None if fit.full_context is None else fit.estimate.context_size
-        return Placement(memory=self._known_part(model, fit), context_size=context_size)
+        memory = self._known_part(runner, fit)
+        return Spot(runner=runner, memory=memory, context_size=context_size)
 
-    async def needs(self, model: Model, context_size: int | None = None) -> Mapping[str, int]:
+    async def needs(
+        self, model: Model, context_size: int | None = None, *, runner: str | None = None
+    ) -> Mapping[str, int]:
         """Return what a server of ``model`` needs that has that context (``None``: the model's).
+
+        ``runner``: where it runs; ``None``: on the model's first one.
 
         Raises:
             NodeUnreachable, ModelFileMissing: as ``place``.
         """
+        runner = runner or self._machines.names_for(model)[0]
         if context_size is None:
-            model = await self._machines.as_it_lies(model)
+            model = await self._machines.as_it_lies(model, runner)
             context_size = model.defaults.server.get("context_size") or known(
                 model.facts.context_length, DEFAULT_CONTEXT_SIZE
             )
-        fit = await self._fit(model, {"context_size": context_size})
-        return _NOTHING if fit is None else self._known_part(model, fit)
+        fit = await self._fit(model, runner, {"context_size": context_size})
+        return _NOTHING if fit is None else self._known_part(runner, fit)
 
-    async def _fit(self, model: Model, overrides: Mapping[str, Any]) -> MemoryFit | None:
-        runner = self._machines.name_for(model)
+    async def _fit(
+        self, model: Model, runner: str, overrides: Mapping[str, Any]
+    ) -> MemoryFit | None:
         files = None
         elsewhere = await self._far.of(runner)
         if elsewhere is None:
@@ -361,7 +369,7 @@ class MemoryLedger:
             return None
         else:
             files = self._machines.files(runner)
-            model = await self._machines.as_it_lies(model)
+            model = await self._machines.as_it_lies(model, runner)
             names, limits = self._far.names(runner), self._limits_by_device()
             for device in elsewhere.devices:
                 # It was away when the others were measured.
@@ -377,11 +385,11 @@ class MemoryLedger:
         else:
             correct = self._runs.correction(model.id)
             fit = await fit_model(model, empty, overrides, correct=correct, files=files)
-        self._runs.estimated(model.id, fit.formula)
+        self._runs.estimated(model.id, runner, fit.formula)
         return fit
 
-    def _known_part(self, model: Model, fit: MemoryFit) -> Mapping[str, int]:
-        names = self._far.names(self._machines.name_for(model))
+    def _known_part(self, runner: str, fit: MemoryFit) -> Mapping[str, int]:
+        names = self._far.names(runner)
         needs = {names.get(name, name): size for name, size in fit.estimate.needs.items()}
         return {name: size for name, size in needs.items() if name in self.budgets}
 
@@ -401,7 +409,7 @@ class MemoryLedger:
             found = {} if told is None else {CPU: told.resident_bytes, **told.accelerators}
         if not found:
             return False
-        return self._runs.see(server.server_id, server.model.id, found, self._clock.now())
+        return self._runs.see(server, found, self._clock.now())
 
     async def remember(self, server: RunningServer, requests: int) -> None:
         """Keep what is known of a server that has ended: later estimates are better for it.
@@ -409,8 +417,7 @@ class MemoryLedger:
         Raises:
             GglibError: the catalog cannot be written.
         """
-        now = self._clock.now()
-        run = self._runs.end(server.server_id, server.model.id, requests, now)
+        run = self._runs.end(server, requests, self._clock.now())
         await self._catalog.add_run(server.model.id, run)
 
     def most_used(self) -> list[int]:

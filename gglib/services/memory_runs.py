@@ -10,6 +10,7 @@ from gglib.domain.memory import MemoryEstimate
 from gglib.domain.memory_observed import MemoryObservation
 from gglib.domain.model_run import KEPT_RUNS, ModelRun
 from gglib.services.memory import correction_from
+from gglib.services.serving import RunningServer
 
 __all__ = ["MemoryRuns"]
 
@@ -21,8 +22,8 @@ class MemoryRuns:
     """
 
     def __init__(self) -> None:
-        self._formula: dict[int, MemoryEstimate] = {}
-        """Of each model, what its estimate was before it was corrected."""
+        self._formula: dict[tuple[int, str], MemoryEstimate] = {}
+        """Of each model and runner, what its estimate was before it was corrected."""
         self._runs: defaultdict[int, deque[ModelRun]] = defaultdict(lambda: deque(maxlen=KEPT_RUNS))
         self._peaks: dict[str, Mapping[str, int]] = {}
         """The most that a running server was seen to have, by its id and by device."""
@@ -32,9 +33,9 @@ class MemoryRuns:
         for model_id, kept in runs.items():
             self._runs[model_id].extend(kept)
 
-    def estimated(self, model_id: int, formula: MemoryEstimate) -> None:
-        """Note what a model's servers are held to need, uncorrected, from now on."""
-        self._formula[model_id] = formula
+    def estimated(self, model_id: int, runner: str, formula: MemoryEstimate) -> None:
+        """Note what a model's servers on a runner are held to need, uncorrected, from now on."""
+        self._formula[model_id, runner] = formula
 
     def correction(self, model_id: int) -> Callable[[MemoryEstimate], MemoryEstimate]:
         """Return how estimates of a model are changed by what its servers took."""
@@ -44,15 +45,16 @@ class MemoryRuns:
         """Return the most of its machine's own memory that a server was seen to have."""
         return self._peaks.get(server_id, {}).get(CPU)
 
-    def see(self, server_id: str, model_id: int, found: Mapping[str, int], at: float) -> bool:
+    def see(self, server: RunningServer, found: Mapping[str, int], at: float) -> bool:
         """Note what a running server has; return whether its model needs more than was thought.
 
         ``at``: Unix seconds.
         """
+        server_id, model_id = server.server_id, server.model.id
         before = self._peaks.get(server_id, {})
         most = {name: max(before.get(name, 0), found.get(name, 0)) for name in {**before, **found}}
         self._peaks[server_id] = most
-        formula = self._formula.get(model_id)
+        formula = self._formula.get((model_id, server.record.runner))
         if formula is None or formula.source == "stated":
             return False
         held = self.correction(model_id)(formula).needs
@@ -65,11 +67,11 @@ class MemoryRuns:
         self._runs[model_id].append(_run(formula, found, 0, at))
         return True
 
-    def end(self, server_id: str, model_id: int, requests: int, at: float) -> ModelRun:
+    def end(self, server: RunningServer, requests: int, at: float) -> ModelRun:
         """Return what is to be remembered of a server that has ended. ``at``: Unix seconds."""
-        formula, peaks = self._formula.get(model_id), self._peaks.pop(server_id, {})
-        run = _run(formula, peaks, requests, at)
-        self._runs[model_id].append(run)
+        formula = self._formula.get((server.model.id, server.record.runner))
+        run = _run(formula, self._peaks.pop(server.server_id, {}), requests, at)
+        self._runs[server.model.id].append(run)
         return run
 
     def most_used(self) -> list[int]:

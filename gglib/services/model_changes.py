@@ -259,7 +259,7 @@ class ModelChanges(ABC):
         What was never on record is recorded, unless the file was written to since it was added;
         with ``accept`` the files are recorded as they are now. ``on_bytes`` is told how many more
         bytes were read. Of a declared model nothing is on record. Files of another machine, where
-        the model was added or is declared to be served, are read there.
+        the model was added or is declared to be served (of several, the first), are read there.
 
         Raises:
             InvalidModelFile: what is to be accepted is no model any more.
@@ -269,7 +269,8 @@ class ModelChanges(ABC):
         """
         model = (await self.resolve(name)).model
         is_declared = model.origin.kind == "config"
-        runner = model.defaults.runner if is_declared else model.origin.runner
+        declared_for = next(iter(model.defaults.runners), None)
+        runner = declared_for if is_declared else model.origin.runner
         source = await self._source_at(runner)
         if is_declared and source is not self._sources:
             # Which files are declared for another machine is told there. What is no model to

@@ -43,6 +43,7 @@ _OWN_FIELDS = (
     "replicas",
 )
 _INFERENCE, _ENVIRONMENT, _SET, _STRIP = "inference", "environment", "set", "strip"
+_RUNNER = "runner"
 _FILES = frozenset({"mmproj_path", "slot_save_path"})
 _NO_FILE = "none"
 _TRUE, _FALSE = frozenset({"true", "yes", "on", "1"}), frozenset({"false", "no", "off", "0"})
@@ -127,12 +128,13 @@ def parse_setting(key: str, text: str) -> Any:
     """Return what somebody means who writes ``KEY=text``: of the type that the key has.
 
     A text that is none of that type is left as it is: the domain then names what it should be.
-    Lists are JSON or, of arguments, words as in a shell; sizes may have a unit (``6GiB``).
+    Lists are JSON or, of arguments, words as in a shell; of names, with commas between them.
+    Sizes may have a unit (``6GiB``).
     """
     head, _, rest = key.partition(".")
     if head == _SET and rest:
         return _json_or(text)
-    if key == _STRIP:
+    if key == _STRIP or (key == _RUNNER and not text.startswith("[")):
         return tuple(word.strip() for word in text.split(","))
     if key == "extra_args" and not text.startswith("["):
         try:

@@ -220,7 +220,9 @@ class Pool:
             racers.cancel_scope.cancel()
         if gone is not None:
             raise gone
-        # Whose machine cannot be asked may be well, and is found again when it returns.
+        if away:
+            # It may be well, and is found again when its machine returns.
+            self._router.doubt(server)
         return None if away else trouble
 
     async def _observe(self, server: RunningServer) -> None:

@@ -52,12 +52,20 @@ class Outcome:
 
 
 async def until_settled(
-    runner: ProcessRunner, handle: ProcessHandle, *, clock: Clock, timeout_s: float
+    runner: ProcessRunner,
+    handle: ProcessHandle,
+    *,
+    clock: Clock,
+    timeout_s: float,
+    waits_for_machine: bool = True,
 ) -> Outcome:
     """Return when the server of ``handle`` is ready, has ended, or ``timeout_s`` have passed.
 
     The process is watched while its health is polled: a death is noticed at once, also during
     a health check that hangs.
+
+    Raises:
+        NodeUnreachable: there is no way to it any more, and that is not ``waits_for_machine``.
     """
     outcome: Outcome | None = None
     failure: Exception | None = None
@@ -83,7 +91,7 @@ async def until_settled(
             return Outcome(kind=OutcomeKind.TIMEOUT)
 
         racers.start_soon(race, exited)
-        racers.start_soon(race, lambda: _until_healthy(runner, handle, clock))
+        racers.start_soon(race, lambda: _until_healthy(runner, handle, clock, waits_for_machine))
         racers.start_soon(race, out_of_time)
 
     if outcome is not None:
@@ -92,7 +100,9 @@ async def until_settled(
     raise failure
 
 
-async def _until_healthy(runner: ProcessRunner, handle: ProcessHandle, clock: Clock) -> Outcome:
+async def _until_healthy(
+    runner: ProcessRunner, handle: ProcessHandle, clock: Clock, waits_for_machine: bool
+) -> Outcome:
     began = clock.monotonic()
     while True:
         try:
@@ -105,6 +115,10 @@ async def _until_healthy(runner: ProcessRunner, handle: ProcessHandle, clock: Cl
             return Outcome(kind=OutcomeKind.PORT_HELD, port_held_by=health.port_held_by)
         if health.is_untrusted:
             return Outcome(kind=OutcomeKind.UNTRUSTED, reason=health.message)
+        if health.is_out_of_reach and not waits_for_machine:
+            away = await runner.way_to(handle)
+            if away is not None:
+                raise away
         early = clock.monotonic() - began < _FIRST_PHASE_S
         await clock.sleep(_FIRST_INTERVAL_S if early else _LATER_INTERVAL_S)
 

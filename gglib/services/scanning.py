@@ -47,7 +47,7 @@ async def scan_folders(
     names = names_of((*everything, *declared))
     rows = [row for row in everything if row.origin.runner == runner]
     if runner is not None:
-        declared = [model for model in declared if model.defaults.runner == runner]
+        declared = [model for model in declared if runner in model.defaults.runners]
     known = {path for model in (*rows, *declared) for path in model.paths}
     surveys = [await sources.survey(os.fspath(folder), known) for folder in folders]
     scan = _Scan(sources, catalog, clock, events, rows, declared, names, on_step, runner=runner)

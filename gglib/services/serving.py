@@ -15,7 +15,14 @@ from gglib.domain.model import Model
 from gglib.domain.ownership import Owner, OwnerKind, ServerRecord
 from gglib.domain.server_props import ServerProps
 from gglib.domain.state import ServerState
-from gglib.errors import ModelFileMissing, NodeUnreachable, NotRunning
+from gglib.errors import (
+    GglibError,
+    InvalidValue,
+    ModelFileMissing,
+    NodeUnreachable,
+    NotRunning,
+    NotStarted,
+)
 from gglib.ports.clock import Clock
 from gglib.ports.context import EngineSet, RunnerSet
 from gglib.ports.event_sink import EventSink
@@ -66,6 +73,11 @@ class RunningServer:
     def by_hand(self) -> bool:
         """Whether somebody started it to run on by itself (``gglib start``)."""
         return self.record.owner.kind is OwnerKind.STANDALONE
+
+    @property
+    def is_behind_a_line(self) -> bool:
+        """Whether the way to it can be cut while it is well: it runs on another machine."""
+        return self.handle.base_url.startswith("http+unix:")
 
     @property
     def base_url(self) -> str:
@@ -132,12 +144,14 @@ class ServingService:
         overrides: Mapping[str, Any] = _NO_OVERRIDES,
         engine: str | None = None,
         context_size: int | None = None,
+        runner: str | None = None,
     ) -> RunningServer:
         """Start a server of ``model`` and return when it is ready.
 
-        ``overrides`` change the model's own settings. ``context_size`` is what there is room for,
-        in tokens: it counts where nothing says another, if the engine takes one. A failure, or a
-        cancellation at any point, leaves no process and no row.
+        ``runner``: one of the model's; ``None``: the first that can. ``overrides`` change the
+        model's own settings. ``context_size`` is what there is room for, in tokens: it counts
+        where nothing says another, if the engine takes one. A failure, or a cancellation at any
+        point, leaves no process and no row.
 
         Raises:
             EngineNotFound, EngineCannot: nothing here can serve it, or serve it so.
@@ -147,8 +161,35 @@ class ServingService:
             PortInUse: the port that was asked for is taken.
             StartFailed: it ended before it was ready; carries its last lines.
             StartTimeout: it was not ready in ``start_timeout_s``, and has been stopped.
+            NodeUnreachable: nobody answers where it should run.
+            NotStarted: none of its runners could; carries each one's reason.
         """
-        runner_name = model.defaults.runner or self._default_runner
+        errors: list[tuple[str, GglibError]] = []
+        names = self.runners_of(model) if runner is None else (runner,)
+        for name in names:
+            try:
+                return await self._start_on(name, model, overrides, engine, context_size)
+            except InvalidValue:
+                raise
+            except GglibError as error:
+                errors.append((name, error))
+        if len(errors) == 1:
+            raise errors[0][1]
+        reasons = tuple(f"on {name}: {error}" for name, error in errors)
+        raise NotStarted(model.name, reasons)
+
+    def runners_of(self, model: Model) -> tuple[str, ...]:
+        """Return the runners that may run the model's servers, in the order of their trial."""
+        return model.defaults.runners or (self._default_runner,)
+
+    async def _start_on(
+        self,
+        runner_name: str,
+        model: Model,
+        overrides: Mapping[str, Any],
+        engine: str | None,
+        context_size: int | None,
+    ) -> RunningServer:
         runner = self._runners[runner_name]
         # The default is the first that is found on this machine: it says nothing of another.
         chosen = await runner.engine_there(self._engines, engine or model.defaults.engine)
@@ -164,7 +205,8 @@ class ServingService:
         for path in model.paths:
             if not await runner.has_file(path):
                 raise ModelFileMissing(path)
-        wish = Wish(config, chosen, runner_name, runner)
+        alone = self.runners_of(model) == (runner_name,)
+        wish = Wish(config, chosen, runner_name, runner, waits_for_machine=alone)
         started = await self._started(wish)
         return self._took(started, model)
 
@@ -188,7 +230,8 @@ class ServingService:
         if wish.cache_ram_mib is None:
             # What was chosen for that.
             wish = attrs.evolve(wish, cache_ram_mib=record.config.cache_ram_mib)
-        if not by_hand and wish != record.config:
+        elsewhere = record.runner not in self.runners_of(model)
+        if not by_hand and (elsewhere or wish != record.config):
             await self.stop_record(record)
             return None
         await self._runners[record.runner].adopt(handle)

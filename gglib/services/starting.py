@@ -41,6 +41,8 @@ class Wish:
     engine: Engine
     runner_name: str
     runner: ProcessRunner
+    waits_for_machine: bool = True
+    """Whether a machine that goes away during the start is waited for."""
 
 
 @attrs.frozen
@@ -91,6 +93,7 @@ class Starter:
         Raises:
             PortLost: worth another try, on another port.
             PortInUse, StartFailed, StartTimeout, EngineCannot: as ``ServingService.start``.
+            NodeUnreachable: its machine went away, and is not waited for.
         """
         runner = wish.runner
         record, launch = self._intent(wish)
@@ -103,7 +106,11 @@ class Starter:
             await self._registry.put(record)
             self._reports.started(record, handle)
             outcome = await until_settled(
-                runner, handle, clock=self._clock, timeout_s=self.timeout_s
+                runner,
+                handle,
+                clock=self._clock,
+                timeout_s=self.timeout_s,
+                waits_for_machine=wish.waits_for_machine,
             )
             if outcome.kind is not OutcomeKind.READY:
                 raise await self._failure(wish, runner, handle, outcome)

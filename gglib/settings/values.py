@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 
 from gglib.domain.inference import InferenceConfig
-from gglib.domain.model import Profile
+from gglib.domain.model import Profile, RunnerNames, several_runners
 from gglib.domain.validation import (
     at_least,
     between,
@@ -240,7 +240,7 @@ class DeclaredModel:
     name: str
     path: Path
     engine: str | None = None
-    runner: str | None = None
+    runner: RunnerNames = attrs.field(default=None, converter=several_runners)
     aliases: tuple[str, ...] = ()
     concurrency_limit: int | None = None
     ttl_s: float | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
 import subprocess
@@ -32,14 +33,22 @@ def script(path: Path, line: str) -> None:
 def test_how_to_works_as_it_is_written(tmp_path: Path) -> None:
     """Every setting and every line that is typed, with an ssh that knows ``box``."""
     require_embedded_engine()
-    (tmp_path / "box").mkdir()
-    with far_machine(tmp_path / "box") as machine:
-        # What a reader has before: a machine that ssh knows, with an engine and a model.
+    for name in ("box", "attic"):
+        (tmp_path / name).mkdir()
+    with (
+        far_machine(tmp_path / "box") as machine,
+        far_machine(tmp_path / "attic", host="attic") as attic,
+    ):
+        # What a reader has before: machines that ssh knows, with an engine and a model.
         ssh = shutil.which("ssh")
-        script(tmp_path / "bin" / "ssh", f"{ssh} -F {machine.config}")
+        known = tmp_path / "ssh_config"
+        known.write_text(machine.config.read_text() + attic.config.read_text())
+        script(tmp_path / "bin" / "ssh", f"{ssh} -F {known}")
         engine = f"{sys.executable} -P -m gglib_adapters.engines.embedded_server"
-        script(machine.folder / "home" / "llama.cpp" / "llama-server", engine)
-        models = machine.folder / "models"
+        for each in (machine, attic):
+            script(each.folder / "home" / "llama.cpp" / "llama-server", engine)
+        # The same path leads to it on both: they are one.
+        models = tmp_path / "models"
         models.mkdir()
         for name in ("qwen", "small"):
             (models / f"{name}.gguf").write_bytes(tiny_gguf())
@@ -47,9 +56,14 @@ def test_how_to_works_as_it_is_written(tmp_path: Path) -> None:
         path = f"{tmp_path / 'bin'}:{Path(sys.executable).parent}:/usr/bin:/bin"
         home = Home.make(tmp_path, PATH=path)
         said: dict[str, str] = {}
+        tables: dict[str, str] = {}
         for block in blocks_of(PAGE):
             if block.language == "toml":
-                home.configure(block.code.replace(FAR_FOLDER, str(models)))
+                # What is said of a model later takes the place of what was said of it before.
+                tables |= {
+                    each.partition("]")[0]: each for each in re.split(r"(?m)^(?=\[)", block.code)
+                }
+                home.configure("\n".join(tables.values()).replace(FAR_FOLDER, str(models)))
             for line in block.code.splitlines():
                 if block.language == "console" and line.startswith("$ "):
                     done = subprocess.run(
@@ -69,6 +83,8 @@ def test_how_to_works_as_it_is_written(tmp_path: Path) -> None:
         assert [line.split("  ")[1].strip() for line in found] == steps
         scanned = said[f"gglib model scan --runner box {FAR_FOLDER}"].splitlines()
         assert scanned == [f"added small ({models}/small.gguf)", "1 added, 1 unchanged"]
+        on_each = said["gglib model fit qwen"].splitlines()
+        assert [line.rpartition(", on ")[2] for line in on_each] == ["box", "attic"]
         assert said["gglib model fit small"].endswith("/3 layers, ctx 2048, on box\n")
         verified = said["gglib model verify small"]
         assert verified.startswith(f"small: {models}/small.gguf recorded now (sha256 ")

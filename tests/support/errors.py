@@ -58,6 +58,7 @@ ERROR_FIELDS: dict[str, Any] = {
     "port": 8080,
     "pull": "some-pull",
     "reason": "some reason",
+    "reasons": ("on box: some reason", "on attic: another"),
     "remedy": "do that",
     "retry_after_s": 5.0,
     "server": "some-server",

@@ -29,12 +29,13 @@ _PATIENCE_S = 10.0
 
 @attrs.define
 class FarMachine:
-    """``ssh -F config box`` leads to it."""
+    """``ssh -F config HOST`` leads to it."""
 
     folder: Path
     port: int
     sshd: str
     network: FarNetwork | None = None
+    host: str = "box"
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -46,7 +47,7 @@ class FarMachine:
     def settings(self) -> dict[str, object]:
         """The section of a runner that runs servers there."""
         return {
-            "host": "box",
+            "host": self.host,
             "ssh_config": str(self.config),
             "data_dir": str(self.folder / "far"),
             "connect_timeout_s": 5,
@@ -129,7 +130,9 @@ def readers_of(path: Path) -> list[psutil.Process]:
 
 
 @contextmanager
-def far_machine(folder: Path, network: FarNetwork | None = None) -> Iterator[FarMachine]:
+def far_machine(
+    folder: Path, network: FarNetwork | None = None, *, host: str = "box"
+) -> Iterator[FarMachine]:
     """Give a machine that is there, until the block ends."""
     sshd = require_sshd()
     if os.getuid() == 0:
@@ -151,13 +154,13 @@ def far_machine(folder: Path, network: FarNetwork | None = None) -> Iterator[Far
     host_key = (folder / "host_key.pub").read_text().split()
     (folder / "known_hosts").write_text(f"[{address}]:{port} {host_key[0]} {host_key[1]}\n")
     (folder / "ssh_config").write_text(
-        f"Host box\n  HostName {address}\n  Port {port}\n  User {getpass.getuser()}\n"
+        f"Host {host}\n  HostName {address}\n  Port {port}\n  User {getpass.getuser()}\n"
         f"  IdentityFile {folder}/user_key\n  IdentitiesOnly yes\n"
         f"  UserKnownHostsFile {folder}/known_hosts\n"
         # What takes the least time.
         "  KexAlgorithms curve25519-sha256\n  GSSAPIAuthentication no\n"
     )
-    machine = FarMachine(folder, port, sshd, network)
+    machine = FarMachine(folder, port, sshd, network, host)
     machine.start()
     try:
         yield machine

@@ -66,7 +66,12 @@ class FakeServing:
         self.failure: GglibError | None = None
         self.ca_file: str | None = None
 
-    async def start(self, model: Model, *, context_size: int | None = None) -> RunningServer:
+    def runners_of(self, model: Model) -> tuple[str, ...]:
+        return model.defaults.runners or ("local",)
+
+    async def start(
+        self, model: Model, *, context_size: int | None = None, runner: str | None = None
+    ) -> RunningServer:
         self.starts.append(model.name)
         self.start_asked.set()
         if self.hold is not None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-from gglib.errors import GglibError, StartFailed
+from gglib.errors import GglibError, NodeUnreachable, StartFailed
 from gglib.services.routing.planners import (
     CappedPlanner,
     CountPlanner,
@@ -21,6 +21,7 @@ from gglib.services.routing.planners import (
 )
 from gglib.services.routing.scheduler import (
     Action,
+    Await,
     Grant,
     ModelTerms,
     Policy,
@@ -30,12 +31,25 @@ from gglib.services.routing.scheduler import (
     Stop,
 )
 
-__all__ = ["DESKS", "MODELS", "REPLICATED", "Desk", "terms"]
+__all__ = ["DESKS", "MODELS", "REPLICATED", "SPREAD", "Desk", "spread", "terms", "unreachable"]
 
 
 def terms(number: int, name: str | None = None, **fields: object) -> ModelTerms:
     """Return terms of a model that loads in 1 s, as far as is known."""
     return ModelTerms(model_id=number, name=name or f"model-{number}", **fields)  # type: ignore[arg-type]
+
+
+def spread(model: ModelTerms, *runners: str) -> ModelTerms:
+    """Return the model with these runners, each with devices of its own."""
+    first, *others = (
+        attrs.evolve(
+            model,
+            runner=runner,
+            memory={f"{runner}/{device}": size for device, size in model.memory.items()},
+        )
+        for runner in runners
+    )
+    return attrs.evolve(first, elsewhere=tuple(others))
 
 
 class Desk:
@@ -62,6 +76,7 @@ class Desk:
         self.ended: set[int] = set()
         self.phases: dict[int, str] = {}
         self.model_of: dict[int, int] = {}
+        self.runner_of: dict[int, str | None] = {}
         self.starts: list[int] = []
         self.stops: list[int] = []
         self.cut: list[int] = []
@@ -110,13 +125,36 @@ class Desk:
         self._slots[server] = slots
         self._do(self.scheduler.server_ready(server, self.now, slots=slots))
 
-    def fail(self, model: ModelTerms, *, out_of_memory: bool = False) -> GglibError:
+    def fail(
+        self,
+        model: ModelTerms,
+        error: GglibError | None = None,
+        *,
+        out_of_memory: bool = False,
+    ) -> GglibError:
         """Have the model's start fail."""
         server = self.server(model, "starting")
         del self.phases[server]
-        error = StartFailed(model.name, 1, ("no",))
+        error = error or StartFailed(model.name, 1, ("no",))
         self._do(self.scheduler.server_failed(server, error, self.now, out_of_memory=out_of_memory))
         return error
+
+    def lose(self, server: int) -> None:
+        """Have the way to the machine of a server be cut; what is in flight ends."""
+        before, self.may_cut = self.may_cut, True
+        runner = self.runner_of[server]
+        self._do(self.scheduler.server_away(server, unreachable(runner), self.now))
+        self.may_cut = before
+        for lost, phase in list(self.phases.items()):
+            if phase == "away":
+                self._drop_leases(lost)
+
+    def find(self, server: int) -> None:
+        """Have there be a way to a server again."""
+        if self.phases[server] == "away":
+            # It is stopped at once, or takes requests as it did.
+            self.phases[server] = "ready"
+            self._do(self.scheduler.server_back(server, self.now))
 
     def die(self, model: ModelTerms, server: int | None = None) -> None:
         """Have the model's server end by itself; of several, say which."""
@@ -219,6 +257,8 @@ class Desk:
                     self.ready(model)
                 elif phase == "stopping":
                     self.stopped(model, server)
+                elif phase == "away":
+                    self.find(server)
             if self.granted:
                 self.finish(min(self.granted))
             elif not self.waiting and set(self.phases.values()) <= {"ready"}:
@@ -253,13 +293,20 @@ class Desk:
         """Return how many requests a server has."""
         return sum(at == server for at in self.granted.values())
 
+    def on(self, runner: str) -> list[str]:
+        """Return the phases of the servers on a runner."""
+        return [phase for server, phase in self.phases.items() if self.runner_of[server] == runner]
+
     # The books
 
     def _do(self, actions: list[Action]) -> None:
         for action in actions:
             match action:
-                case Start(server=server, model_id=model):
-                    self._started(server, model)
+                case Start(server=server, model_id=model, runner=runner):
+                    self._started(server, model, runner)
+                case Await(server=server):
+                    assert self.phases[server] == "ready"
+                    self.phases[server] = "away"
                 case Stop(server=server, model_id=model, cut=cut):
                     assert self.model_of[server] == model
                     assert self.phases[server] != "stopping", "stopped twice"
@@ -286,27 +333,38 @@ class Desk:
         # As the driver does, after each thing it has carried out.
         self.scheduler.next_deadline()
 
-    def _started(self, server: int, model: int) -> None:
+    def _started(self, server: int, model: int, runner: str | None) -> None:
         assert server not in self.model_of, "a number was used again"
-        others = self.servers(self.models[model])
+        others = {
+            other: phase
+            for other, phase in self.servers(self.models[model]).items()
+            if phase != "away"
+        }
         assert len(others) < self.models[model].replicas, "it has as many as it may have"
+        lost = [other for other in self.servers(self.models[model]) if other not in others]
+        assert runner not in {self.runner_of[other] for other in lost}, "its first may run there"
         if others:
             self._check_further(model, others)
         self.phases[server] = "starting"
         self.model_of[server] = model
+        self.runner_of[server] = runner
         self.starts.append(model)
         assert self._places is None or len(self.phases) <= self._places, "too many at once"
         models = {self.model_of[each] for each in self.phases}
         assert self._models_at_once is None or len(models) <= self._models_at_once
         for device, budget in (self._budgets or {}).items():
-            there = [self.models[self.model_of[each]] for each in self.phases]
-            assert sum(each.memory.get(device, 0) for each in there) <= budget, "over the budget"
+            there = [
+                self.models[self.model_of[each]].at(self.runner_of[each]) for each in self.phases
+            ]
+            assert sum(each.memory.get(device, 0) for each in there if each) <= budget, (
+                "over the budget"
+            )
 
     def _check_further(self, model: int, others: Mapping[int, str]) -> None:
         """A further server: its model needs it, and nobody else gives or waits for a place."""
         assert "starting" not in others.values(), "two start at once"
         assert any(phase == "ready" for phase in others.values())
-        served = {self.model_of[server] for server in self.phases}
+        served = {self.model_of[server] for server, phase in self.phases.items() if phase != "away"}
         assert model in self.waiting.values(), "nobody waits for it"
         assert all(each in served for each in self.waiting.values()), "another model goes first"
 
@@ -315,6 +373,11 @@ class Desk:
             del self.granted[ticket]
             self.ended.add(ticket)
             self._do(self.scheduler.request_finished(ticket, self.now))
+
+
+def unreachable(runner: str | None) -> NodeUnreachable:
+    """Return why there is no way to the machine of a runner."""
+    return NodeUnreachable(str(runner), "connect", "no answer", "is it on?")
 
 
 MODELS = [
@@ -328,7 +391,14 @@ REPLICATED: Sequence[ModelTerms] = [
     attrs.evolve(model, replicas=replicas)
     for model, replicas in zip(MODELS, (2, 3, 2, 2), strict=True)
 ]
-BUDGETS = {"gpu": 8, "ram": 5}
+#: Some of them on two machines, and one on a single other one.
+SPREAD: Sequence[ModelTerms] = [
+    spread(REPLICATED[0], "box", "attic"),
+    spread(MODELS[1], "attic", "box"),
+    spread(REPLICATED[2], "box", "attic"),
+    spread(MODELS[3], "box"),
+]
+BUDGETS = {"gpu": 8, "ram": 5, "box/gpu": 8, "box/ram": 5, "attic/gpu": 5, "attic/ram": 5}
 DESKS: dict[str, Any] = {
     "exclusive": lambda **policy: Desk(ExclusivePlanner(), places=1, **policy),
     "count": lambda **policy: Desk(CountPlanner(2), places=2, **policy),

@@ -36,9 +36,11 @@ async def look_at_models(parts: Composition) -> list[Finding]:
     runners = await parts.runners()
     missing = []
     for model in models:
-        runner = runners.get(model.defaults.runner or parts.default_runner)
+        names = model.defaults.runners or (parts.default_runner,)
         # The files of servers elsewhere are there: `doctor --runner` looks for them.
-        is_here = model.origin.runner is None and (runner is None or runner.files is None)
+        is_here = model.origin.runner is None and any(
+            (runner := runners.get(name)) is None or runner.files is None for name in names
+        )
         if is_here and not await anyio.Path(model.path).exists():
             missing.append(model)
     findings = [Finding("models", OK, f"{len(models)} known")]

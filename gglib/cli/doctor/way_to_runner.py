@@ -29,7 +29,7 @@ async def examine_runner(common: Common, name: str) -> list[Finding]:
         files = [
             path
             for model in models
-            if (model.defaults.runner or default) == name
+            if name in (model.defaults.runners or (default,))
             for path in model.paths
         ]
         steps = await runner.examine(files)

@@ -25,7 +25,13 @@ _WORDS = ("MODEL", "STATE")
 #: What goes first where there is no room for all columns.
 _FIRST_TO_GO = ("PORT", "IN FLIGHT", "PID", "OLDEST", "REQ/S", "TTL LEFT", "QUEUED", "TTFT")
 _GAP_CELLS = 2
-_STYLES = {"ready": "green", "starting": "yellow", "waiting": "yellow", "stopping": "red"}
+_STYLES = {
+    "ready": "green",
+    "starting": "yellow",
+    "waiting": "yellow",
+    "stopping": "red",
+    "away": "red",
+}
 
 
 async def show(

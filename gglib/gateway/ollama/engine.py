@@ -145,6 +145,7 @@ class Engines:
         Raises:
             EngineDied: the second one failed, too; or one was silent for too long.
             EngineRefused: it answered with an error.
+            NodeUnreachable: there is no way to its machine, and its model has no other.
             ServerUntrusted: it has a certificate that is not trusted.
             GglibError: there is no lease to be had; see ``Router.acquire``.
         """
@@ -164,12 +165,9 @@ class Engines:
                 except httpx.ReadTimeout:
                     raise EngineDied(model.name, _SILENT) from None
                 except httpx.RequestError as error:
-                    died = await self._router.is_gone(lease.server)
-                    if not failed:
-                        failed = True
-                        continue
-                    reason = "it ended twice over this request" if died else str(error)
-                    raise EngineDied(model.name, reason or _CLOSED) from None
+                    await self._give_up_after(lease.server, error, failed=failed)
+                    failed = True
+                    continue
                 except asyncio.CancelledError:
                     # One that had not begun to answer because it hangs is like one that died.
                     if asker.why is Closing.UNHEALTHY and not failed and asker.was_cut():
@@ -192,6 +190,25 @@ class Engines:
                 if not askers:
                     self._asked.pop(lease.server, None)
                 lease.release()
+
+    async def _give_up_after(
+        self, server: RunningServer, error: httpx.RequestError, *, failed: bool
+    ) -> None:
+        """Raise what a server that did not answer is told as, unless another may yet.
+
+        ``failed``: one has failed before. One to which there is no way is passed over, however
+        many have been.
+        """
+        if server.is_behind_a_line:
+            away = await self._router.way_to(server)
+            if away is not None and self._router.is_passed_over(server):
+                return
+            if away is not None:
+                raise away from None
+        died = await self._router.is_gone(server)
+        if failed:
+            reason = "it ended twice over this request" if died else str(error)
+            raise EngineDied(server.model.name, reason or _CLOSED) from None
 
     async def _send(self, lease: Lease, question: Question, caller: Caller) -> httpx.Response:
         server = lease.server

@@ -41,6 +41,7 @@ WHY_CUT = {
     Closing.CHANGED: "its model has changed, and its answer took longer than max_drain_s",
     Closing.EXPIRED: "it was unloaded",
     Closing.UNHEALTHY: "it no longer answered health checks, and is started anew",
+    Closing.SURPLUS: "the connection to its machine was cut",
     Closing.SHUTDOWN: "the gateway ends",
 }
 
@@ -407,7 +408,7 @@ class RelayTurn(MeteredTurn):
                 self._spawn(self._after_failure(lease, reason))
         elif clean_close and self._close_delimited:
             self._spawn(self._end_close_delimited(lease))
-        elif self._may_be_away(lease):
+        elif lease.server.is_behind_a_line:
             self._spawn(self._end_cut(lease, reason))
         else:
             self._break_off(lease, reason)
@@ -417,8 +418,14 @@ class RelayTurn(MeteredTurn):
     async def _after_failure(self, lease: Lease, reason: str) -> None:
         """Before the first byte: once more on a fresh lease, then an error."""
         self._attempt += 1
-        if self._may_be_away(lease):
-            away = await self.shared.router.way_to(lease.server)
+        if lease.server.is_behind_a_line:
+            router = self.shared.router
+            away = await router.way_to(lease.server)
+            if away is not None and router.is_passed_over(lease.server):
+                # However many machines are away: each is passed over once.
+                self._release()
+                await self._wait_for_lease()
+                return
             if away is not None:
                 self.answer_error(away)
                 return
@@ -448,16 +455,14 @@ class RelayTurn(MeteredTurn):
         else:
             self.answer_error(EngineDied(lease.server.model.name, reason))
 
-    def _may_be_away(self, lease: Lease) -> bool:
-        """Whether the way to its server is one that can be cut while it is well."""
-        return lease.server.handle.base_url.startswith("http+unix:")
-
     async def _end_cut(self, lease: Lease, reason: str) -> None:
         """Say of what broke off whether its server died, or the way to it was cut."""
         if await self.shared.router.is_gone(lease.server):
             self._break_off(lease, reason)
         else:
             self._break_off(lease, "the connection to its machine was cut")
+            # The next request need not find out by itself.
+            self.shared.router.doubt(lease.server)
 
     async def _end_close_delimited(self, lease: Lease) -> None:
         """A body that ends with its connection is whole only if its engine lives."""

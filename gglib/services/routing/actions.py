@@ -7,18 +7,20 @@ import attrs
 from gglib.errors import GglibError
 from gglib.services.routing.state import Closing
 
-__all__ = ["Action", "Grant", "Reject", "Start", "Stop"]
+__all__ = ["Action", "Await", "Grant", "Reject", "Start", "Stop"]
 
 
 @attrs.frozen
 class Start:
     """Start a server of the model; answer with ``server_ready`` or ``server_failed``.
 
-    ``server`` is this start's number, by which every later event and action names it.
+    ``server`` is this start's number, by which every later event and action names it;
+    ``runner`` the one of the model's that is to run it.
     """
 
     server: int
     model_id: int
+    runner: str | None = None
 
 
 @attrs.frozen
@@ -31,6 +33,13 @@ class Stop:
     server: int
     model_id: int
     cut: Closing | None = None
+
+
+@attrs.frozen
+class Await:
+    """There is no way to the server; answer with ``server_back`` when there is one again."""
+
+    server: int
 
 
 @attrs.frozen
@@ -49,4 +58,4 @@ class Reject:
     error: GglibError
 
 
-Action = Start | Stop | Grant | Reject
+Action = Start | Stop | Await | Grant | Reject

@@ -12,6 +12,7 @@ from gglib.services.routing.actions import Action, Grant, Reject, Stop
 from gglib.services.routing.line import Waiter
 from gglib.services.routing.sessions import Sessions
 from gglib.services.routing.state import Closing, ModelState, Resident, ResidentPhase, Tally
+from gglib.services.routing.terms import ModelTerms
 
 __all__ = ["Books"]
 
@@ -27,6 +28,7 @@ class Books:
         "_servers",
         "_sessions",
         "actions",
+        "away",
         "grant_every_s",
         "leases",
         "residents",
@@ -46,6 +48,8 @@ class Books:
         self.grant_every_s = 1.0
         """How often somebody leaves the queue for a server, as of late."""
         self.actions: list[Action] = []
+        self.away: dict[str | None, float] = {}
+        """Runners whose machine could not be reached, and until when that is held to be so."""
         self._granted_at = 0.0
         self._servers = count(1)
         self._sessions = Sessions()
@@ -53,9 +57,9 @@ class Books:
 
     # Residents
 
-    def enter(self, model: ModelState, now: float) -> Resident:
-        """Give ``model`` a place, and return it."""
-        resident = Resident(next(self._servers), model, now)
+    def enter(self, model: ModelState, terms: ModelTerms, now: float) -> Resident:
+        """Give ``model`` a place on the runner that ``terms`` name, and return it."""
+        resident = Resident(next(self._servers), model, terms, now)
         self.residents[resident.server] = resident
         model.residents.append(resident)
         model.swap = None
@@ -68,6 +72,7 @@ class Books:
         """Take a place back: its server is gone."""
         if resident.ready_at is not None:
             self.tally.evictions[resident.closing or "died"] += 1
+        resident.model.away -= resident.is_away
         resident.phase = ResidentPhase.GONE
         del self.residents[resident.server]
         resident.model.residents.remove(resident)
@@ -88,7 +93,8 @@ class Books:
 
         One that closes for a swap goes together with the other victims: see ``Swapping``.
         """
-        if (resident.phase is ResidentPhase.STARTING and resident.closing is not None) or (
+        held_up = resident.phase in (ResidentPhase.STARTING, ResidentPhase.AWAY)
+        if (held_up and resident.closing is not None) or (
             resident.phase is ResidentPhase.READY
             and resident.closing not in (None, Closing.SWAP)
             and not resident.in_flight
@@ -100,17 +106,21 @@ class Books:
         """Stop a resident now, whatever it does. Once is enough."""
         if resident.phase in (ResidentPhase.STOPPING, ResidentPhase.GONE):
             return
+        resident.model.away -= resident.is_away
         resident.phase = ResidentPhase.STOPPING
         resident.stopping_since = now
         cut = resident.closing if resident.in_flight else None
         self.actions.append(Stop(resident.server, resident.model.terms.model_id, cut))
 
-    def least_useful(self) -> Resident | None:
-        """Return the idle resident that was used longest ago, if one may go."""
+    def least_useful(self, runner: str | None) -> Resident | None:
+        """Return the idle resident of a runner that was used longest ago, if one may go."""
         idle = [
             resident
             for resident in self.residents.values()
-            if resident.takes_requests and resident.is_idle and not resident.model.pinned
+            if resident.takes_requests
+            and resident.is_idle
+            and not resident.model.pinned
+            and resident.terms.runner == runner
         ]
         return min(idle, key=lambda each: each.used_at, default=None)
 
@@ -135,6 +145,7 @@ class Books:
         for waiter in list(model.line):
             self.forget(waiter, model)
             self.actions.append(Reject(waiter.ticket, error))
+        model.trials.begin_anew()
 
     def review(self, model: ModelState) -> None:
         """Note whether a model is wanted; if no longer, call off what happens for its sake."""

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
 import attrs
 
 from gglib.services.routing.state import Closing, ModelState, NoteKind, Resident, ResidentPhase
 
-__all__ = ["Event", "Explanation", "explain"]
+__all__ = ["Event", "Explanation", "RunnerStory", "explain"]
+
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 @attrs.frozen(kw_only=True)
@@ -17,6 +22,19 @@ class Event:
     ago_s: float
     because: str | None
     """The other model that it was for, or the reason."""
+    runner: str | None
+    """Where, if the model has several runners."""
+
+
+@attrs.frozen(kw_only=True)
+class RunnerStory:
+    """One of the runners where a model's servers may run."""
+
+    runner: str
+    servers: tuple[ResidentPhase, ...]
+    """The phases of its servers there, the oldest first."""
+    why_not: str | None
+    """Why the last start there failed, or none could be tried."""
 
 
 @attrs.frozen(kw_only=True)
@@ -45,12 +63,25 @@ class Explanation:
     yields_in_s: float | None
     """When that one stops taking requests for that model's sake."""
     expected_load_s: float
+    runners: tuple[RunnerStory, ...]
+    """In the order in which they are tried."""
     events: tuple[Event, ...]
     """The latest, the oldest first."""
 
 
-def explain(model: ModelState, now: float) -> Explanation:
-    """Return the story of ``model``."""
+def explain(
+    model: ModelState,
+    now: float,
+    *,
+    runners: Sequence[str] = (),
+    unplaced: Mapping[str, str] = _NOTHING,
+) -> Explanation:
+    """Return the story of ``model``.
+
+    ``runners``: all that it may have. ``unplaced``: those of which it is not known what it needs
+    there, and why.
+    """
+    failed = {**model.trials.reasons(), **unplaced}
     residents = sorted(model.residents, key=_well_off)
     best = residents[0] if residents else None
     head = model.line.head()
@@ -71,8 +102,19 @@ def explain(model: ModelState, now: float) -> Explanation:
         claimed_by=claimed.claimant if claimed is not None else None,
         yields_in_s=yields_at - now if yields_at is not None else None,
         expected_load_s=model.expected_load_s,
+        runners=tuple(
+            RunnerStory(
+                runner=runner,
+                servers=tuple(
+                    each.phase for each in model.residents if each.terms.runner == runner
+                ),
+                why_not=failed.get(runner),
+            )
+            for runner in runners
+        ),
         events=tuple(
-            Event(what=note.kind, ago_s=now - note.at, because=note.because) for note in model.notes
+            Event(what=note.kind, ago_s=now - note.at, because=note.because, runner=note.runner)
+            for note in model.notes
         ),
     )
 

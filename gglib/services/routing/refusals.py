@@ -15,8 +15,11 @@ _RETRY_MAX_S = 120.0
 
 def refusal_of(model: ModelState, books: Books, policy: Policy, now: float) -> GglibError | None:
     """Return why a request for ``model`` may not wait; ``None``: it may."""
-    if not model.residents and now < model.refused_until:
-        return BreakerOpen(model.terms.name, str(model.failure), model.refused_until - now)
+    if model.trials and not model.servers:
+        wait_s = model.trials.refused_until(model.terms) - now
+        if wait_s > 0:
+            failure = model.trials.why_not(model.terms)
+            return BreakerOpen(model.terms.name, str(failure), wait_s)
     if len(books.waiters) >= policy.queue_limit:
         return QueueFull(model.terms.name, policy.queue_limit, _place_free_in_s(books, now))
     return None

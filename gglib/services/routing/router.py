@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from copy import copy
 from itertools import count
 
 import anyio
@@ -16,13 +15,14 @@ from gglib.domain.model import Model
 from gglib.errors import GglibError, NodeUnreachable
 from gglib.ports.clock import Clock
 from gglib.services.intent import is_served_alike
-from gglib.services.memory_ledger import MemoryLedger, Placement
+from gglib.services.memory_ledger import MemoryLedger
 from gglib.services.routing.explain import Explanation, explain
 from gglib.services.routing.out_of_memory import ran_out_of_memory
 from gglib.services.routing.planners import CountPlanner, Planner
 from gglib.services.routing.positions import Positions
 from gglib.services.routing.scheduler import (
     Action,
+    Await,
     Grant,
     ModelTerms,
     Policy,
@@ -32,8 +32,9 @@ from gglib.services.routing.scheduler import (
     Stop,
 )
 from gglib.services.routing.slots import GoneCallback, Slot, Slots
+from gglib.services.routing.spots import Spots
 from gglib.services.routing.state import Tally
-from gglib.services.routing.terms import terms_of
+from gglib.services.routing.terms import Spot, terms_of
 from gglib.services.routing.views import Eviction, QueuedView, ResidentView, main_device
 from gglib.services.serving import RunningServer, ServingService
 
@@ -41,6 +42,8 @@ __all__ = ["Eviction", "Lease", "QueuedView", "ResidentView", "Router", "open_ro
 
 #: How long an engine that dropped a connection may take to be seen dead.
 _DEATH_NOTICE_S = 0.25
+#: How long a way that was cut may take to be there again, where another server can serve.
+_RETURN_S = 1.0
 
 
 class Lease:
@@ -84,6 +87,8 @@ class Router:
         ttl_s: float | None = None,
         ledger: MemoryLedger | None = None,
     ) -> None:
+        self._serving = serving
+        self._tasks = task_group
         self._ledger = ledger
         self._clock = clock
         self._ttl_s = ttl_s
@@ -95,12 +100,15 @@ class Router:
         """By id, a model as requests may still hold it that were resolved before a change."""
         self._slots = Slots(
             serving,
+            clock=clock,
             task_group=task_group,
             ledger=ledger,
             on_ready=self._server_ready,
+            on_back=self._server_back,
             on_end=self._server_ended,
             on_forgotten=self._server_forgotten,
         )
+        self._spots = Spots(serving, ledger, self._slots, clock)
         self._idle = anyio.Event()
         self._alarm_at = math.inf
         self._alarm = anyio.CancelScope()
@@ -143,6 +151,7 @@ class Router:
             QueueFull, ShuttingDown, Unloaded: it was not let in, or thrown out.
             BreakerOpen: the model's last start failed a moment ago.
             DoesNotFit, NoRoom: there is no place for the model, whoever goes.
+            NotStarted: none of its runners could start it; says why not.
             GglibError: the start that it waited for failed, and why.
         """
         ticket, server = await self._wait(model, priority, on_position, session=session)
@@ -189,11 +198,40 @@ class Router:
         return False
 
     async def way_to(self, server: RunningServer) -> NodeUnreachable | None:
-        """Return why there is no way to the server now, if so; waits a moment for one."""
-        try:
-            return await self._slots.way_to(server)
-        except Exception:  # a stranger's runner that cannot tell has nothing to say of it
-            return None
+        """Return why there is no way to the server now, if so; waits a moment for one.
+
+        Where its model has another runner, requests go there from then on, until there is one.
+        """
+        has_others = self._has_others(server)
+        away: NodeUnreachable | None = None
+        with anyio.move_on_after(_RETURN_S if has_others else math.inf) as patience:
+            # A stranger's runner that cannot tell has nothing to say of it.
+            with suppress(Exception):
+                away = await self._slots.way_to(server)
+        if patience.cancelled_caught:
+            away = NodeUnreachable(
+                server.handle.node, "connect", "the connection was cut", "it is being made again"
+            )
+        if away is not None and self._spots.unknown(server.model):
+            # Those that could not tell what it needs there may be the ones to serve it now.
+            with anyio.move_on_after(_RETURN_S):
+                await self._learn_quietly(server.model)
+        slot = self._slots.holding(server)
+        if away is not None and slot is not None:
+            now = self._clock.monotonic()
+            self._carry_out(self._scheduler.server_away(slot.number, away, now))
+        return away
+
+    def doubt(self, server: RunningServer) -> None:
+        """Find out, beside, whether there is a way to a server that another can stand for."""
+        if self._has_others(server):
+            self._tasks.start_soon(self.way_to, server)
+
+    def is_passed_over(self, server: RunningServer) -> bool:
+        """Whether requests of the server's model go elsewhere now, since there is no way to it."""
+        slot = self._slots.holding(server)
+        resident = None if slot is None else self._scheduler.resident(slot.number)
+        return resident is None or not resident.takes_requests
 
     # Residents
 
@@ -215,10 +253,11 @@ class Router:
                     in_flight=resident.in_flight,
                     queued=resident.model.line.count,
                     server=slot.server,
+                    runner=slot.runner,
                     pinned=resident.model.pinned,
                     closing=resident.closing,
                     requests=resident.requests,
-                    memory=resident.model.terms.memory,
+                    memory=resident.terms.memory,
                     memory_observed_bytes=observed,
                     ttl_s=None if may_idle_s == math.inf else may_idle_s,
                     ttl_left_s=None if expires_at == math.inf else max(0.0, expires_at - now),
@@ -253,7 +292,14 @@ class Router:
     def why(self, model: Model) -> Explanation | None:
         """Return the story of a model's place; ``None``: nobody has asked for it yet."""
         state = self._scheduler.state(model.id)
-        return None if state is None else explain(state, self._clock.monotonic())
+        if state is None:
+            return None
+        return explain(
+            state,
+            self._clock.monotonic(),
+            runners=self._serving.runners_of(self._known[model.id][0]),
+            unplaced=self._spots.unknown(model),
+        )
 
     @property
     def tally(self) -> Tally:
@@ -273,17 +319,21 @@ class Router:
         Returns whether it is: not if its model has as many as it may, or the router shuts down.
         """
         terms = await self._terms(server.model)
-        size = server.record.config.context_size
-        if self._ledger is not None and not server.model.defaults.server.get("context_size"):
-            memory = await self._ledger.needs(server.model, size)
-            terms = attrs.evolve(terms, memory=memory, context_size=size)
+        size, runner = server.record.config.context_size, server.record.runner
+        at = terms.at(runner)
+        is_unsaid = not server.model.defaults.server.get("context_size")
+        if self._ledger is not None and (at is None or is_unsaid):
+            memory = await self._ledger.needs(server.model, size, runner=runner)
+            spot = Spot(runner=runner, memory=memory, context_size=size)
+            terms = terms.with_spot(spot)
             self._known[server.model.id] = (server.model, terms)
+            at = attrs.evolve(terms, runner=runner, memory=memory, context_size=size, elsewhere=())
         now = self._clock.monotonic()
-        taken = self._scheduler.take_over(terms, now, slots=server.slots_total)
+        taken = self._scheduler.take_over(terms, now, spot=at, slots=server.slots_total)
         if taken is None:
             return False
         number, actions = taken
-        self._slots.take_over(number, server, terms.context_size)
+        self._slots.take_over(number, server, None if at is None else at.context_size)
         self._carry_out(actions)
         return True
 
@@ -385,11 +435,20 @@ class Router:
         before, terms = known
         if before is not model:
             self._replaced[model.id] = (before, model)
-        terms = terms_of(
-            model, ttl_s=self._ttl_s, memory=terms.memory, context_size=terms.context_size
-        )
+        runners = self._serving.runners_of(model)
+        spots = [
+            Spot(runner=name, memory=at.memory, context_size=at.context_size)
+            for name in runners
+            if (at := terms.at(name)) is not None
+        ]
+        # Of runners that are new to it nothing is known yet.
+        spots = spots or [Spot(runner=runners[0], memory=terms.memory)]
+        if len(spots) < len(runners):
+            self._stale.add(model.id)
+        terms = terms_of(model, ttl_s=self._ttl_s, spots=spots)
         self._known[model.id] = (model, terms)
-        afresh = not is_served_alike(before, model)
+        same_runners = runners == self._serving.runners_of(before)
+        afresh = not (same_runners and is_served_alike(before, model))
         now = self._clock.monotonic()
         self._carry_out(self._scheduler.change(terms, now, afresh=afresh))
         self._let_go_unlike(model)
@@ -430,6 +489,7 @@ class Router:
     async def close(self) -> None:
         """Stop everything now and return when it is gone."""
         self._slots.closing = True
+        self._slots.give_up()
         now = self._clock.monotonic()
         self._carry_out(self._scheduler.shutdown(now, deadline=now))
         while not self._scheduler.is_idle:
@@ -449,6 +509,11 @@ class Router:
                     await self._clock.sleep(max(0.0, deadline - self._clock.monotonic()))
             now = self._clock.monotonic()
             self._carry_out(self._scheduler.time_passed(now))
+
+    def _has_others(self, server: RunningServer) -> bool:
+        """Whether its model has another runner."""
+        runners = self._serving.runners_of(server.model)
+        return any(name != server.record.runner for name in runners)
 
     # Waiting
 
@@ -488,13 +553,15 @@ class Router:
         assert waiter.outcome is not None
         if isinstance(waiter.outcome, GglibError):
             # One failed start is told to many waiters: each raises an error of its own.
-            raise copy(waiter.outcome)
+            raise self._spots.told(model, waiter.outcome)
         return ticket, waiter.outcome
 
     async def _terms(self, model: Model) -> ModelTerms:
         model = self._model_now(model)
         known = self._known.get(model.id)
         if known is not None and model.id not in self._stale:
+            if self._spots.is_to_ask_again(model):
+                self._tasks.start_soon(self._learn_quietly, model)
             if known[0] is model:
                 return known[1]
             if known[0] == model:
@@ -502,17 +569,12 @@ class Router:
                 return known[1]
         self._stale.discard(model.id)
         try:
-            placement = await self._place(model)
+            spots = await self._spots.of(model)
         except BaseException:
             self._stale.add(model.id)
             raise
         model = self._model_now(model)
-        terms = terms_of(
-            model,
-            ttl_s=self._ttl_s,
-            memory=placement.memory,
-            context_size=placement.context_size,
-        )
+        terms = terms_of(model, ttl_s=self._ttl_s, spots=spots)
         self._known[model.id] = (model, terms)
         self._let_go_unlike(model)
         return terms
@@ -522,20 +584,15 @@ class Router:
         before, after = self._replaced.get(model.id, (None, model))
         return after if model is before else model
 
-    async def _place(self, model: Model) -> Placement:
-        if self._ledger is None:
-            return Placement()
-        for slot in self._slots.of(model):
-            if is_served_alike(slot.model, model):
-                # What it has stays as it is; and so a further one will be.
-                size = slot.context_size
-                return Placement(memory=await self._ledger.needs(model, size), context_size=size)
-        return await self._ledger.place(model)
+    async def _learn_quietly(self, model: Model) -> None:
+        with suppress(GglibError):  # none can tell: who asks for it is told
+            await self.learn(model)
 
     def _let_go_unlike(self, model: Model) -> None:
         """Let those of a model's servers go that it would not be given today."""
+        runners = self._serving.runners_of(model)
         for slot in self._slots.of(model):
-            if not is_served_alike(slot.model, model):
+            if slot.runner not in runners or not is_served_alike(slot.model, model):
                 self._let_go_changed(slot)
 
     def _let_go_changed(self, slot: Slot) -> None:
@@ -552,9 +609,13 @@ class Router:
                     self._settle(ticket, self._slots.server(number))
                 case Reject(ticket=ticket, error=error):
                     self._settle(ticket, error)
-                case Start(server=number, model_id=model_id):
+                case Start(server=number, model_id=model_id, runner=runner):
                     model, terms = self._known[model_id]
-                    self._slots.start(number, model, terms.context_size)
+                    at = terms.at(runner)
+                    size = None if at is None else at.context_size
+                    self._slots.start(number, model, runner, size)
+                case Await(server=number):
+                    self._slots.await_way(number)
                 case Stop(server=number, cut=cut):
                     self._slots.stop(number, cut)
         if self._scheduler.is_idle:
@@ -577,6 +638,9 @@ class Router:
         now = self._clock.monotonic()
         slots = slot.server.slots_total
         self._carry_out(self._scheduler.server_ready(slot.number, now, slots=slots))
+
+    def _server_back(self, slot: Slot) -> None:
+        self._carry_out(self._scheduler.server_back(slot.number, self._clock.monotonic()))
 
     def _server_ended(self, slot: Slot, error: GglibError | None) -> None:
         """Tell the scheduler that a server is gone, or its start has failed."""

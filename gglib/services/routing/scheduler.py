@@ -15,6 +15,9 @@ it is decided:
 - A model may have several servers, and one line for all. A further one starts when somebody
   waits and those it has are full, if it fits beside what is there and no other model waits for a
   place. Places, claims and idleness are each server's own.
+- A model may have several runners. A server of it is started on the first whose machine answers
+  and where it fits, the next one if it fails there; further servers prefer one that has none. A
+  server to which there is no way keeps its place, and does not count as one of the model's.
 - Every ticket ends exactly once: by a rejection, by ``request_gone``, or by a grant and then
   ``request_finished``.
 """
@@ -25,8 +28,8 @@ import math
 from collections.abc import Iterator
 from itertools import count
 
-from gglib.errors import GglibError, ShuttingDown, Unloaded
-from gglib.services.routing.actions import Action, Grant, Reject, Start, Stop
+from gglib.errors import GglibError, NodeUnreachable, ShuttingDown, Unloaded
+from gglib.services.routing.actions import Action, Await, Grant, Reject, Start, Stop
 from gglib.services.routing.books import Books
 from gglib.services.routing.line import Waiter
 from gglib.services.routing.planners import Planner
@@ -41,9 +44,11 @@ from gglib.services.routing.state import (
 )
 from gglib.services.routing.swapping import Swapping
 from gglib.services.routing.terms import ModelTerms, Policy
+from gglib.services.routing.trials import AWAY_S
 
 __all__ = [
     "Action",
+    "Await",
     "Grant",
     "ModelTerms",
     "Policy",
@@ -192,7 +197,8 @@ class Scheduler:
         model = self._known(terms)
         rank = terms.priority if priority is None else priority
         if loads_only:
-            model.refused_until = model.not_before = 0.0
+            model.trials.forgive()
+            model.not_before = 0.0
         elif (server := self.try_grant(ticket, terms, now, rank, session)) is not None:
             return [Grant(ticket, server)]
         elif (refusal := refusal_of(model, self._books, self._policy, now)) is not None:
@@ -206,8 +212,10 @@ class Scheduler:
         before = model.line.head()
         number = next(self._arrivals)
         waiter = Waiter(ticket, terms.model_id, rank, number, now, loads_only, session)
+        if before is None:
+            model.trials.begin_anew()
         self._books.wait(waiter, model)
-        if model.residents:
+        if model.servers:
             self._books.serve(model, now)
             self._places.grow(model, now)
         elif loads_only or before is None or rank > before.priority:
@@ -247,7 +255,10 @@ class Scheduler:
         else:
             del levels[priority]
         if resident.phase is not _READY:
-            return []
+            if resident.is_away:
+                # Somebody may wait for its place, and it answers nothing any more.
+                self._places.advance(now)
+            return self._taken()
         resident.used_at = now
         if not self._books.wanted and not resident.model.line and resident.closing is None:
             if self._policy.min_size:
@@ -270,20 +281,19 @@ class Scheduler:
         model = resident.model
         self._books.tally.loads += 1
         model.load_s = now - resident.started_at
-        model.failures = 0
-        model.refused_until = 0.0
         model.retried = False
-        model.note(now, NoteKind.READY)
+        model.note_at(resident.terms.runner, now, NoteKind.READY)
         self._open(resident, now, slots)
         return self._taken()
 
     def server_failed(
         self, server: int, error: GglibError, now: float, *, out_of_memory: bool = False
     ) -> list[Action]:
-        """A start failed: so do all who waited for it, if their model has no other server.
+        """A start failed: it is tried on the model's next runner.
 
-        One that failed for want of memory is tried once more, if an idle server can go for it;
-        but nobody goes for a further server of a model.
+        Without one all fail who waited for it, if their model has no other server. One that
+        failed for want of memory is tried once more, if an idle server can go for it; but
+        nobody goes for a further server of a model.
         """
         resident = self._books.residents.get(server)
         if resident is None:
@@ -291,20 +301,22 @@ class Scheduler:
         if resident.phase is not ResidentPhase.STARTING:
             return self.server_stopped(server, now)
         model = resident.model
+        runner = resident.terms.runner
         self._books.tally.failed[model.terms.name] += 1
         self._books.leave(resident)
-        model.note(now, NoteKind.FAILED, str(error))
-        spare = self._books.least_useful() if out_of_memory and not model.retried else None
+        model.note_at(runner, now, NoteKind.FAILED, str(error))
+        if isinstance(error, NodeUnreachable):
+            self._books.away[runner] = now + AWAY_S
+        may_retry = out_of_memory and not model.retried
+        spare = self._books.least_useful(runner) if may_retry else None
         if spare is not None and model.is_wanted:
             model.retried = True
-            self._places.make_room(model, spare, now)
+            self._places.make_room(model, resident.terms, spare, now)
         else:
             model.retried = False
-            model.failures += 1
-            model.failure = error
-            model.refused_until = now + min(_BREAKER_MAX_S, 2.0 ** min(model.failures - 1, 10))
-            if not model.residents:
-                self._books.reject_all(model, error)
+            model.trials.failed(runner, error, now, wanted=model.is_wanted)
+            if model.is_wanted and not self._places.spots_left(model, now):
+                self._books.reject_all(model, model.trials.why_not(model.terms))
         self._places.advance(now)
         return self._taken()
 
@@ -315,9 +327,13 @@ class Scheduler:
             return []
         if resident.phase is ResidentPhase.STOPPING:
             return self.server_stopped(server, now)
-        _count_crash(resident, now)
-        if resident.closing is None:
-            resident.model.lost = "died"
+        if resident.is_away:
+            # Somebody is there to tell.
+            self._books.away.pop(resident.terms.runner, None)
+        else:
+            _count_crash(resident, now)
+            if resident.closing is None:
+                resident.model.lost = "died"
         resident.closing = None
         self._books.leave(resident)
         resident.model.note(now, NoteKind.DIED)
@@ -339,6 +355,51 @@ class Scheduler:
         self._books.stop(resident, now)
         return self._taken()
 
+    def server_away(self, server: int, error: GglibError, now: float) -> list[Action]:
+        """There is no way to a ready server: its model is served elsewhere, if it can be.
+
+        So are those of all models with servers on that runner. A model without another runner
+        waits for its own: nothing changes for it.
+        """
+        lost = self._books.residents.get(server)
+        if lost is None:
+            return []
+        runner = lost.terms.runner
+        self._books.away[runner] = now + AWAY_S
+        for resident in list(self._books.residents.values()):
+            if resident.terms.runner == runner and resident.phase is ResidentPhase.READY:
+                self._set_away(resident, error, now)
+        self._places.advance(now)
+        return self._taken()
+
+    def server_back(self, server: int, now: float) -> list[Action]:
+        """There is a way to a server again: it serves, or goes if others have taken its place."""
+        resident = self._at(server, ResidentPhase.AWAY)
+        if resident is None:
+            return []
+        model, runner = resident.model, resident.terms.runner
+        self._books.away.pop(runner, None)
+        model.trials.succeeded(runner)
+        model.note_at(runner, now, NoteKind.BACK)
+        at_work = sum(not (each.is_away or each.is_leaving) for each in model.residents)
+        starting = model.starting
+        if at_work >= model.terms.replicas and starting is None:
+            resident.closing = Closing.SURPLUS
+            self._books.stop(resident, now)
+            return self._taken()
+        if at_work >= model.terms.replicas and starting is not None:
+            model.note_at(starting.terms.runner, now, NoteKind.CALLED_OFF)
+            self._books.stop(starting, now)
+        resident.phase = ResidentPhase.READY
+        model.away -= 1
+        resident.used_at = now
+        if model.retired:
+            self._books.close(resident, Closing.CHANGED, now)
+        self._books.review(model)
+        self._books.serve(model, now)
+        self._places.advance(now)
+        return self._taken()
+
     def server_stopped(self, server: int, now: float) -> list[Action]:
         """A server is gone, as asked."""
         resident = self._at(server, ResidentPhase.STOPPING)
@@ -351,18 +412,24 @@ class Scheduler:
         return self._taken()
 
     def take_over(
-        self, terms: ModelTerms, now: float, *, slots: int | None = None
+        self,
+        terms: ModelTerms,
+        now: float,
+        *,
+        spot: ModelTerms | None = None,
+        slots: int | None = None,
     ) -> tuple[int, list[Action]] | None:
         """Make a server that runs already a resident: its number, and what follows.
 
+        ``spot``: the model's terms where it runs, if that is not the first of its runners.
         ``None``: its model has as many as it may have, or the scheduler shuts down.
         """
         model = self._known(terms)
-        if len(model.residents) >= terms.replicas or self._shut:
+        if model.servers >= terms.replicas or self._shut:
             return None
         self._books.call_off(model)
-        resident = self._books.enter(model, now)
-        model.note(now, NoteKind.TAKEN_OVER)
+        resident = self._books.enter(model, terms if spot is None else spot, now)
+        model.note_at(resident.terms.runner, now, NoteKind.TAKEN_OVER)
         self._open(resident, now, slots)
         return resident.server, self._taken()
 
@@ -401,11 +468,12 @@ class Scheduler:
         model = self._models.get(model_id)
         if model is None:
             return []
-        ready = [each for each in model.residents if each.phase is ResidentPhase.READY]
-        if not ready:
+        there = (ResidentPhase.READY, ResidentPhase.AWAY)
+        present = [each for each in model.residents if each.phase in there]
+        if not present:
             return []
         model.note(now, NoteKind.UNLOADED)
-        for resident in ready:
+        for resident in present:
             self._see_out(resident, Closing.DRAIN, now)
         if model.starting is not None:
             self._books.stop(model.starting, now)
@@ -432,7 +500,8 @@ class Scheduler:
         model = self._known(terms)
         model.retired = False
         if afresh:
-            model.refused_until = model.not_before = 0.0
+            model.trials.forgive()
+            model.not_before = 0.0
         ready = [each for each in model.residents if each.phase is ResidentPhase.READY]
         for resident in ready:
             resident.set_capacity()
@@ -539,6 +608,10 @@ class Scheduler:
             if model.terms.pinned != terms.pinned:
                 model.pinned = terms.pinned
             model.terms = terms
+            for resident in model.residents:
+                resident.terms = terms.at(resident.terms.runner) or resident.terms
+            if model.swap is not None:
+                model.swap.terms = terms.at(model.swap.terms.runner) or terms
         return model
 
     def _taken(self) -> list[Action]:
@@ -551,6 +624,8 @@ class Scheduler:
 
     def _open(self, resident: Resident, now: float, slots: int | None) -> None:
         """Let a resident serve, those who wait already first."""
+        self._books.away.pop(resident.terms.runner, None)
+        resident.model.trials.succeeded(resident.terms.runner)
         resident.phase = ResidentPhase.READY
         resident.slots = slots
         resident.set_capacity()
@@ -563,6 +638,24 @@ class Scheduler:
             self._places.advance(now)
         else:
             self._places.grow(resident.model, now)
+
+    def _set_away(self, resident: Resident, error: GglibError, now: float) -> None:
+        """Have a ready server serve nobody until there is a way to it, if others may for it."""
+        model, runner = resident.model, resident.terms.runner
+        if all(spot.runner == runner for spot in model.terms.spots):
+            return
+        model.trials.on(runner).why_not = error
+        model.note_at(runner, now, NoteKind.AWAY)
+        if resident.closing is not None:
+            # Nobody gets anything from it any more.
+            self._books.stop(resident, now)
+            return
+        resident.phase = ResidentPhase.AWAY
+        model.away += 1
+        resident.claim_due_at = None
+        resident.claimant = None
+        self._books.actions.append(Await(resident.server))
+        self._books.review(model)
 
     def _after_change(self, model: ModelState, now: float, *, level_fell: bool = False) -> None:
         """Something about the requests of ready servers has changed: grant, stop, or pass it on."""

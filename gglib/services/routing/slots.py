@@ -11,7 +11,8 @@ import attrs
 from anyio.abc import TaskGroup
 
 from gglib.domain.model import Model
-from gglib.errors import GglibError, NodeUnreachable, StartFailed
+from gglib.errors import GglibError, NodeUnreachable, NotRunning, StartFailed
+from gglib.ports.clock import Clock
 from gglib.services.memory_ledger import MemoryLedger
 from gglib.services.routing.state import Closing
 from gglib.services.serving import RunningServer, ServingService
@@ -20,6 +21,8 @@ __all__ = ["GoneCallback", "Slot", "Slots"]
 
 #: Is told a server, and why it is ended in the midst of what it does; ``None``: it is not.
 GoneCallback = Callable[[RunningServer, Closing | None], None]
+#: How often it is looked whether there is a way again to a server.
+_LOOK_AGAIN_S = 0.5
 
 
 @attrs.define(eq=False)
@@ -28,6 +31,7 @@ class Slot:
 
     number: int
     model: Model
+    runner: str | None
     context_size: int | None
     """What its terms say."""
     server: RunningServer | None = None
@@ -35,6 +39,8 @@ class Slot:
     #: that waits for every server's end.
     scope: anyio.CancelScope = attrs.Factory(partial(anyio.CancelScope, shield=True))
     stop_asked: bool = False
+    search: anyio.CancelScope = attrs.Factory(anyio.CancelScope)
+    """Of the search for a way to it."""
     announced: bool = False
     requests: int = 0
     """How many it was given; known when it has ended."""
@@ -50,27 +56,34 @@ class Slots:
         self,
         serving: ServingService,
         *,
+        clock: Clock,
         task_group: TaskGroup,
         ledger: MemoryLedger | None,
         on_ready: Callable[[Slot], None],
+        on_back: Callable[[Slot], None],
         on_end: Callable[[Slot, GglibError | None], None],
         on_forgotten: Callable[[Slot, RunningServer], Awaitable[None]],
     ) -> None:
         """``on_ready``: its server answers. ``on_end``: it is gone, or its start failed, and why.
 
-        ``on_forgotten``: of one that was ready, once all that it leaves has been seen to.
+        ``on_back``: there is a way to it again. ``on_forgotten``: of one that was ready, once
+        all that it leaves has been seen to.
         """
         self.present: dict[int, Slot] = {}
         """Those that are not gone, by the scheduler's number."""
         self.closing = False
         """Whether all go for good: then those that were started by hand are left running."""
         self._serving = serving
+        self._clock = clock
+        self._on_back = on_back
         self._tasks = task_group
         self._ledger = ledger
         self._on_ready = on_ready
         self._on_end = on_end
         self._on_forgotten = on_forgotten
         self._gone_callbacks: list[GoneCallback] = []
+        self._late_stops: set[anyio.CancelScope] = set()
+        """Of servers whose machine was away when they were to end."""
 
     def on_server_gone(self, callback: GoneCallback) -> None:
         """See ``Router.on_server_gone``."""
@@ -90,20 +103,30 @@ class Slots:
         assert server is not None
         return server
 
-    def start(self, number: int, model: Model, context_size: int | None) -> None:
-        """Begin to start a server."""
-        slot = self.present[number] = Slot(number, model, context_size)
+    def start(
+        self, number: int, model: Model, runner: str | None, context_size: int | None
+    ) -> None:
+        """Begin to start a server on a runner."""
+        slot = self.present[number] = Slot(number, model, runner, context_size)
         self._tasks.start_soon(self._run, slot)
 
     def take_over(self, number: int, server: RunningServer, context_size: int | None) -> None:
         """Own a server that runs already."""
-        slot = self.present[number] = Slot(number, server.model, context_size, server)
+        runner = server.record.runner
+        slot = self.present[number] = Slot(number, server.model, runner, context_size, server)
         self._tasks.start_soon(self._watch, slot)
+
+    def await_way(self, number: int) -> None:
+        """Look for a way to a server until there is one, or it ends."""
+        slot = self.present[number]
+        slot.search = anyio.CancelScope()
+        self._tasks.start_soon(self._search, slot, slot.search)
 
     def stop(self, number: int, cut: Closing | None) -> None:
         """Ask one to go; ``cut``: in the midst of what it does, for that reason."""
         slot = self.present[number]
         slot.stop_asked = True
+        slot.search.cancel()
         if cut is not None:
             self._announce_gone(slot, cut)
         slot.scope.cancel()
@@ -113,7 +136,9 @@ class Slots:
         error: GglibError | None = None
         with slot.scope:
             try:
-                slot.server = await self._serving.start(slot.model, context_size=slot.context_size)
+                slot.server = await self._serving.start(
+                    slot.model, runner=slot.runner, context_size=slot.context_size
+                )
             except GglibError as failure:
                 error = failure
             except Exception as failure:  # an adapter's bug must not take the gateway down
@@ -143,12 +168,49 @@ class Slots:
         """Return why there is no way to a server now, if so."""
         return await self._serving.way_to(server)
 
+    async def _search(self, slot: Slot, scope: anyio.CancelScope) -> None:
+        assert slot.server is not None
+        with scope:
+            while not await self._is_found(slot.server):
+                await self._clock.sleep(_LOOK_AGAIN_S)
+            self._on_back(slot)
+
+    async def _is_found(self, server: RunningServer) -> bool:
+        """Whether there is a way to a server, which lives. Its death is told by its own task."""
+        try:
+            if await self.way_to(server) is not None:
+                return False
+            return not (await self._serving.health(server)).is_out_of_reach
+        except NotRunning:
+            return False
+        except Exception:  # a stranger's runner that cannot tell has nothing to say of it
+            return True
+
+    def give_up(self) -> None:
+        """Wait for no machine that is away: its servers keep their rows, and are found by them."""
+        for scope in self._late_stops:
+            scope.cancel()
+
+    async def _stop_later(self, server: RunningServer) -> None:
+        """End a server that could not be ended, when there is a way to its machine again."""
+        with anyio.CancelScope() as scope, suppress(GglibError):
+            self._late_stops.add(scope)
+            while True:
+                await self._clock.sleep(_LOOK_AGAIN_S)
+                try:
+                    await self._serving.stop(server)
+                    break
+                except NodeUnreachable:
+                    continue
+        self._late_stops.discard(scope)
+
     async def _observe(self, server: RunningServer) -> None:
         if self._ledger is not None:
             with suppress(Exception):  # a stranger's process table may raise anything
                 await self._ledger.observe(server)
 
     async def _end(self, slot: Slot, error: GglibError | None) -> None:
+        slot.search.cancel()
         self._announce_gone(slot)
         server = slot.server
         if server is not None:
@@ -158,10 +220,14 @@ class Slots:
                 # One that survives SIGKILL keeps its row in the registry, and doctor shows it.
                 # Whatever a stranger's runner raises, the others are seen to.
                 with suppress(Exception):
-                    if self.closing:
-                        await self._serving.let_go(server)
-                    else:
-                        await self._serving.stop(server)
+                    try:
+                        if self.closing:
+                            await self._serving.let_go(server)
+                        else:
+                            await self._serving.stop(server)
+                    except NodeUnreachable:
+                        if not self.closing:
+                            self._tasks.start_soon(self._stop_later, server)
         slot.ended.set()
         self.note_end(slot, error)
         if server is None:

@@ -7,9 +7,9 @@ from enum import StrEnum
 
 import attrs
 
-from gglib.errors import GglibError
 from gglib.services.routing.line import Line, Waiter
 from gglib.services.routing.terms import ModelTerms
+from gglib.services.routing.trials import Trials
 
 __all__ = [
     "Closing",
@@ -30,6 +30,8 @@ class ResidentPhase(StrEnum):
 
     STARTING = "starting"
     READY = "ready"
+    AWAY = "away"
+    """It was ready, and there is no way to it now. Only where its model has another runner."""
     STOPPING = "stopping"
     GONE = "gone"
 
@@ -48,6 +50,8 @@ class Closing(StrEnum):
     """Nobody used it for as long as it may idle."""
     UNHEALTHY = "unhealthy"
     """It no longer answers."""
+    SURPLUS = "surplus"
+    """There was no way to it, and when there was one again others had taken its place."""
     SHUTDOWN = "shutdown"
 
 
@@ -65,6 +69,8 @@ class NoteKind(StrEnum):
     FAILED = "failed"
     DIED = "died"
     UNHEALTHY = "unhealthy"
+    AWAY = "away"
+    BACK = "back"
     REFUSED = "refused"
 
 
@@ -75,10 +81,12 @@ class Note:
     at: float
     kind: NoteKind
     because: str | None = None
+    runner: str | None = None
+    """Where, if its model has several runners."""
 
 
 #: Looked at for every request: an enum takes a while to name its members.
-_READY = ResidentPhase.READY
+_READY, _AWAY = ResidentPhase.READY, ResidentPhase.AWAY
 
 
 @attrs.define(eq=False)
@@ -87,6 +95,8 @@ class Resident:
 
     server: int
     model: ModelState
+    terms: ModelTerms
+    """Its model's, on the runner where it is."""
     started_at: float
     phase: ResidentPhase = ResidentPhase.STARTING
     slots: int | None = None
@@ -120,8 +130,13 @@ class Resident:
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing is in flight and nobody waits for its model."""
-        return not self.in_flight and not self.model.line
+        """Whether nothing is in flight and nobody waits for what it could serve."""
+        return not self.in_flight and (not self.model.line or self.phase is _AWAY)
+
+    @property
+    def is_away(self) -> bool:
+        """Whether there is no way to it."""
+        return self.phase is _AWAY
 
     @property
     def is_full(self) -> bool:
@@ -140,7 +155,7 @@ class Resident:
 
     def level(self) -> int | None:
         """Return the highest priority of what is in flight or waits; ``None`` when idle."""
-        head = self.model.line.head()
+        head = None if self.phase is _AWAY else self.model.line.head()
         waiting = () if head is None else (head.priority,)
         return max((*self.levels, *waiting), default=None)
 
@@ -159,6 +174,8 @@ class Resident:
 
     def next_in_line(self) -> Waiter | None:
         """Return who is next of those that it still serves, room or not."""
+        if self.phase is _AWAY:
+            return None
         if self.closing is None:
             return self.model.line.head()
         if self.closing in (Closing.DRAIN, Closing.CHANGED):
@@ -185,6 +202,8 @@ class Resident:
 class Swap:
     """A place that is being made for a model."""
 
+    terms: ModelTerms
+    """The model's, on the runner where it gets it."""
     victims: list[Resident]
     """Who is still there of those who go for it."""
     evicts: bool
@@ -202,16 +221,15 @@ class ModelState:
     line: Line = attrs.Factory(Line)
     residents: list[Resident] = attrs.Factory(list)
     """Its servers, the oldest first."""
+    away: int = 0
+    """To how many of them there is no way."""
     swap: Swap | None = None
     """The place that is being made for it."""
     due_at: float | None = None
     """When those in its way will yield to it."""
     load_s: float | None = None
     stop_s: float | None = None
-    failures: int = 0
-    """Starts in a row that failed."""
-    refused_until: float = 0.0
-    failure: GglibError | None = None
+    trials: Trials = attrs.Factory(Trials)
     crashes: int = 0
     """Servers in a row that died soon after they were ready."""
     not_before: float = 0.0
@@ -227,7 +245,12 @@ class ModelState:
     @property
     def is_wanted(self) -> bool:
         """Whether somebody waits, and no server of it is there or on its way."""
-        return not self.residents and bool(self.line)
+        return len(self.residents) == self.away and bool(self.line)
+
+    @property
+    def servers(self) -> int:
+        """How many servers it has, but for those to which there is no way."""
+        return len(self.residents) - self.away
 
     @property
     def wants_more(self) -> bool:
@@ -235,9 +258,9 @@ class ModelState:
 
         One that starts, or that holds back for another model, is waited for.
         """
-        if len(self.residents) >= self.terms.replicas or not self.line:
+        if len(self.residents) - self.away >= self.terms.replicas or not self.line:
             return False
-        at_work = [each for each in self.residents if not each.is_leaving]
+        at_work = [each for each in self.residents if not (each.is_leaving or each.is_away)]
         return bool(at_work) and all(
             each.phase is ResidentPhase.READY and each.is_full for each in at_work
         )
@@ -258,6 +281,12 @@ class ModelState:
     def note(self, at: float, kind: NoteKind, because: str | None = None) -> None:
         """Remember a decision."""
         self.notes.append(Note(at, kind, because))
+
+    def note_at(
+        self, runner: str | None, at: float, kind: NoteKind, because: str | None = None
+    ) -> None:
+        """Remember a decision, and where it was if the model has several runners."""
+        self.notes.append(Note(at, kind, because, runner if self.terms.elsewhere else None))
 
 
 @attrs.define(eq=False)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 
 from gglib.errors import GglibError, ShuttingDown
 from gglib.services.routing.actions import Start
 from gglib.services.routing.books import Books
+from gglib.services.routing.line import Waiter
 from gglib.services.routing.planners import Held, Planner
 from gglib.services.routing.state import (
     Closing,
@@ -17,7 +18,7 @@ from gglib.services.routing.state import (
     ResidentPhase,
     Swap,
 )
-from gglib.services.routing.terms import Policy
+from gglib.services.routing.terms import ModelTerms, Policy
 
 __all__ = ["Swapping"]
 
@@ -74,11 +75,16 @@ class Swapping:
         """
         if not model.wants_more or self._books.wanted:
             return
-        not_before = max(model.not_before, model.refused_until)
-        if not_before > now:
-            self.due_at = min(self.due_at, not_before)
-        elif self._fits(model):
-            self._start(model, now)
+        if model.not_before > now:
+            self.due_at = min(self.due_at, model.not_before)
+            return
+        held = [each.terms.runner for each in model.residents if not each.is_leaving]
+        spots, again_at = model.trials.further(model.terms, held, self._books.away, now)
+        for spot in spots:
+            if self._fits(spot):
+                self._start(model, spot, now)
+                return
+        self.due_at = min(self.due_at, again_at)
 
     def _claim(self, model: ModelState, now: float) -> None:
         """Start a model, or find out who must go for it and whether they go now."""
@@ -87,23 +93,18 @@ class Swapping:
             return
         head = model.line.head()
         assert head is not None
-        kind = (head.priority, self._planner.kind(model.terms))
-        if kind not in self._plans:
-            plan = self._plan(model, self._soon(head.priority, now), now)
-            if not model.line:
+        plans = self._plans_for(model, head.priority, now)
+        model.due_at = None
+        first: tuple[float, list[Resident]] | None = None
+        for spot, victims in plans:
+            due_at = self._due_at(model, head, victims)
+            if all(_yields(each, head.priority, due_at, now) for each in victims):
+                self._commit(model, spot, victims, now)
                 return
-            self._plans[kind] = plan
-        victims = self._plans[kind]
-        if victims is None:
-            model.due_at = None
+            first = first or (due_at, victims)
+        if first is None:
             return
-        due_at = -math.inf
-        if victims:
-            cost_s = model.expected_load_s + max(each.model.stop_s or 0.0 for each in victims)
-            due_at = head.arrived + self._policy.patience_s(cost_s)
-        if all(_yields(each, head.priority, due_at, now) for each in victims):
-            self._commit(model, victims, now)
-            return
+        due_at, victims = first
         model.due_at = due_at
         model.blocked_by = _names(victims)
         if due_at > now:
@@ -113,9 +114,18 @@ class Swapping:
             if level is not None and level <= head.priority:
                 _put_claim(each, due_at, head.priority, model.terms.name)
 
-    def _commit(self, model: ModelState, victims: list[Resident], now: float) -> None:
+    def _due_at(self, model: ModelState, head: Waiter, victims: list[Resident]) -> float:
+        """Return until when the next in line has patience with those in its model's way."""
+        if not victims:
+            return -math.inf
+        cost_s = model.expected_load_s + max(each.model.stop_s or 0.0 for each in victims)
+        return head.arrived + self._policy.patience_s(cost_s)
+
+    def _commit(
+        self, model: ModelState, spot: ModelTerms, victims: list[Resident], now: float
+    ) -> None:
         self._forget_plans()
-        swap = model.swap = Swap(victims, bool(victims))
+        swap = model.swap = Swap(spot, victims, bool(victims))
         model.due_at = None
         model.blocked_by = _names(victims)
         for each in victims:
@@ -124,9 +134,9 @@ class Swapping:
             self._books.close(each, Closing.SWAP, now)
         self._proceed(model, now)
 
-    def make_room(self, model: ModelState, victim: Resident, now: float) -> None:
-        """Have ``victim`` go so that ``model`` can be started after it."""
-        self._commit(model, [victim], now)
+    def make_room(self, model: ModelState, spot: ModelTerms, victim: Resident, now: float) -> None:
+        """Have ``victim`` go so that ``model`` can be started after it, on its runner."""
+        self._commit(model, spot, [victim], now)
 
     def _proceed(self, model: ModelState, now: float) -> None:
         """Take the next step of a swap: stop its victims together, or start its model."""
@@ -138,24 +148,24 @@ class Swapping:
                 for each in swap.victims:
                     self._books.stop(each, now)
             return
-        if self._fits(model):
+        if self._fits(swap.terms):
             self._books.tally.swaps += swap.evicts
-            self._start(model, now)
+            self._start(model, swap.terms, now)
         elif not any(each.is_leaving for each in self._books.residents.values()):
             # What it was promised is taken, by a server that was found running, say: plan anew.
             self._forget_plans()
             model.swap = None
 
-    def _start(self, model: ModelState, now: float) -> None:
+    def _start(self, model: ModelState, spot: ModelTerms, now: float) -> None:
         self._forget_plans()
-        resident = self._books.enter(model, now)
-        size = model.terms.context_size
+        resident = self._books.enter(model, spot, now)
+        size = spot.context_size
         with_less = None if size is None else f"a context of {size} tokens, as memory allows"
-        model.note(now, NoteKind.STARTED, with_less)
+        model.note_at(spot.runner, now, NoteKind.STARTED, with_less)
         if model.lost is not None:
             self._books.tally.restarts[model.terms.name, model.lost] += 1
             model.lost = None
-        self._books.actions.append(Start(resident.server, model.terms.model_id))
+        self._books.actions.append(Start(resident.server, spot.model_id, spot.runner))
 
     # Plans
 
@@ -170,7 +180,7 @@ class Swapping:
             return held
         held = [
             Held(
-                each.model.terms,
+                each.terms,
                 each.server,
                 movable=self._may_go(each),
                 pinned=each.model.pinned,
@@ -182,7 +192,7 @@ class Swapping:
             if not each.is_leaving
         ]
         held += [
-            Held(other.terms, movable=False)
+            Held(other.swap.terms, movable=False)
             for other in self._books.wanted.values()
             if other.swap is not None and _rank(other)[0] <= -priority
         ]
@@ -196,15 +206,57 @@ class Swapping:
             return False
         if resident.phase is ResidentPhase.STARTING:
             return not resident.model.line and not self._policy.finish_loads
-        return resident.takes_requests
+        return resident.takes_requests or (resident.is_away and resident.closing is None)
 
-    def _plan(self, model: ModelState, held: list[Held], now: float) -> list[Resident] | None:
-        try:
-            chosen = self._planner.plan(model.terms, held)
-        except GglibError as error:
-            model.note(now, NoteKind.REFUSED, str(error))
-            self._books.reject_all(model, error)
-            return None
+    def _plans_for(
+        self, model: ModelState, priority: int, now: float
+    ) -> list[tuple[ModelTerms, list[Resident]]]:
+        """Return where a server of a model could come, the best first, and who must go for it.
+
+        Where nobody must is before the others. Nowhere whoever went, and who waits is told.
+        """
+        plans: list[tuple[ModelTerms, list[Resident]]] = []
+        refused = 0
+        spots = self._untried(model, now)
+        for spot in spots:
+            kind = (priority, self._planner.kind(spot))
+            if kind not in self._plans:
+                try:
+                    self._plans[kind] = self._plan(spot, self._soon(priority, now))
+                except GglibError as error:
+                    refused += 1
+                    self._refuse(model, spot.runner, error, now)
+                    continue
+            victims = self._plans[kind]
+            if victims is None:
+                continue
+            if not victims:
+                return [(spot, victims)]
+            plans.append((spot, victims))
+        if refused == len(spots):
+            self._books.reject_all(model, model.trials.why_not(model.terms))
+        return plans
+
+    def spots_left(self, model: ModelState, now: float) -> bool:
+        """Whether there is a runner on which a start has not failed who waits for the model."""
+        return bool(self._untried(model, now))
+
+    def _untried(self, model: ModelState, now: float) -> Sequence[ModelTerms]:
+        if not (model.trials or model.residents or model.terms.elsewhere):
+            return (model.terms,)
+        # One to which there is no way is found again: a second one beside it would be too many.
+        shunned = [each.terms.runner for each in model.residents if each.is_away]
+        return model.trials.untried(model.terms, shunned, self._books.away, now)
+
+    def _refuse(self, model: ModelState, runner: str | None, error: GglibError, now: float) -> None:
+        """Note that there is no room for a model on a runner, whoever goes."""
+        trial = model.trials.on(runner)
+        if str(trial.why_not) != str(error) or not model.terms.elsewhere:
+            model.note_at(runner, now, NoteKind.REFUSED, str(error))
+        trial.why_not = error
+
+    def _plan(self, spot: ModelTerms, held: list[Held]) -> list[Resident] | None:
+        chosen = self._planner.plan(spot, held)
         if not chosen:
             return None if chosen is None else []
         return [self._books.residents[server] for server in sorted(chosen)]
@@ -214,14 +266,13 @@ class Swapping:
         self._held.clear()
         self._plans.clear()
 
-    def _fits(self, model: ModelState) -> bool:
+    def _fits(self, spot: ModelTerms) -> bool:
         """Whether a server of a model can start beside all that is there this very moment."""
         held = [
-            Held(each.model.terms, each.server, movable=False)
-            for each in self._books.residents.values()
+            Held(each.terms, each.server, movable=False) for each in self._books.residents.values()
         ]
         try:
-            return self._planner.plan(model.terms, held) == frozenset()
+            return self._planner.plan(spot, held) == frozenset()
         except GglibError:
             # It needs more than it did when its place was planned, or its first server started.
             return False

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 import attrs
 
 from gglib.domain.model import Model
 
-__all__ = ["ModelTerms", "Policy", "terms_of"]
+__all__ = ["ModelTerms", "Policy", "Spot", "terms_of"]
 
 _NOTHING: Mapping[str, int] = MappingProxyType({})
 _BYTES_PER_LOAD_SECOND = 2e9
 #: A model's ``ttl_s`` that stands for the one of all models.
 _GLOBAL_TTL = -1
+
+
+@attrs.frozen(kw_only=True)
+class Spot:
+    """What a server of a model needs on one of its runners, in bytes by device."""
+
+    runner: str | None = None
+    memory: Mapping[str, int] = attrs.field(default=_NOTHING, hash=False)
+    context_size: int | None = None
+    """Tokens of context, where the model says none and has more than there is room for."""
 
 
 @attrs.frozen(kw_only=True)
@@ -39,6 +49,29 @@ class ModelTerms:
     ``None``: as the model says."""
     replicas: int = 1
     """The most servers of it at once."""
+    runner: str | None = None
+    """Where ``memory`` and ``context_size`` are what they are: the first of its runners."""
+    elsewhere: tuple[ModelTerms, ...] = ()
+    """The same model on its other runners, in the order in which they are tried."""
+
+    @property
+    def spots(self) -> tuple[ModelTerms, ...]:
+        """The terms on each of its runners, the one to be tried first before the others."""
+        return (self, *self.elsewhere)
+
+    def at(self, runner: str | None) -> ModelTerms | None:
+        """Return the terms on that runner, if it is one of the model's."""
+        return next((each for each in self.spots if each.runner == runner), None)
+
+    def with_spot(self, spot: Spot) -> ModelTerms:
+        """Return the terms with others on one of the runners."""
+        own, *others = (
+            attrs.evolve(each, memory=spot.memory, context_size=spot.context_size)
+            if each.runner == spot.runner
+            else each
+            for each in self.spots
+        )
+        return attrs.evolve(own, elsewhere=tuple(others))
 
     @property
     def expected_load_s(self) -> float:
@@ -70,17 +103,16 @@ def terms_of(
     model: Model,
     *,
     ttl_s: float | None = None,
-    memory: Mapping[str, int] = _NOTHING,
-    context_size: int | None = None,
+    spots: Sequence[Spot] = (Spot(),),
 ) -> ModelTerms:
     """Return what the scheduler must know of ``model``.
 
-    ``ttl_s`` is the one of all models; ``memory`` what a server of it needs, by device, if it
-    is started with ``context_size``.
+    ``ttl_s`` is the one of all models; ``spots``: what a server of it needs on each of its
+    runners, in the order in which they are tried.
     """
     wish = model.defaults
     own_ttl_s = ttl_s if wish.ttl_s is None or wish.ttl_s == _GLOBAL_TTL else wish.ttl_s
-    return ModelTerms(
+    first = ModelTerms(
         model_id=model.id,
         name=model.name,
         limit=wish.concurrency_limit,
@@ -88,7 +120,10 @@ def terms_of(
         pinned=wish.pinned,
         priority=wish.priority,
         size_bytes=model.size_bytes,
-        memory=memory,
-        context_size=context_size,
         replicas=wish.replicas,
     )
+    own, *others = (
+        attrs.evolve(first, runner=spot.runner, memory=spot.memory, context_size=spot.context_size)
+        for spot in spots
+    )
+    return attrs.evolve(own, elsewhere=tuple(others))

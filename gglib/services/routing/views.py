@@ -24,6 +24,8 @@ class ResidentView:
     queued: int
     """How many wait for its model, whichever server will take them."""
     server: RunningServer | None
+    runner: str | None = None
+    """Where it runs."""
     pinned: bool = False
     closing: Closing | None = None
     """Why it takes no more requests."""

@@ -96,6 +96,8 @@ def test_check_without_a_file_checks_the_defaults(tmp_path: Path) -> None:
         ("[gateway]\nprot = 1\n", 2, "did you mean 'port'"),
         ("[models.m]\npath = 'm'\nengine = 'stab'\n", 3, "unknown engine 'stab'"),
         ("[models.m]\npath = 'm'\nrunner = 'moon'\n", 3, "unknown runner 'moon'"),
+        ("[models.m]\npath = 'm'\nrunner = ['local', 'moon']\n", 3, "unknown runner 'moon'"),
+        ("[models.m]\npath = 'm'\nrunner = ['local', 'local']\n", 3, "a list of different ones"),
         ("[serving]\nrunner = 'lokal'\n", 2, "did you mean 'local'"),
         ("\n[engines.x]\ncommand = 3\n", 2, "[engines.x] command is 3"),
         ("[runners.local]\nstop_grace = 3\n", 1, "did you mean 'stop_grace_s'"),

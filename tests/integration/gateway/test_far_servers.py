@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -124,6 +125,36 @@ async def test_model_cannot_start_on_a_machine_that_is_away(
         machine.start()
         with anyio.fail_after(10):
             await until(lambda: is_answered(gateway))
+
+
+async def test_machine_that_is_back_is_asked_at_once_however_often_it_was_asked_in_vain(
+    machine: FarMachine, home: Home
+) -> None:
+    """What could not be reached is no failed start, which would be held against the model."""
+    async with open_real_gateway(home) as gateway:
+        await gateway.ask("far")
+        assert (await gateway.admin("far", "unload")).status_code == 200
+        machine.go_away()
+        for _ in range(5):
+            answer = await gateway.chat("far")
+            assert answer.json()["error"]["code"] == "node_unreachable"
+        machine.start()
+        with anyio.fail_after(4):
+            await until(lambda: is_answered(gateway))
+
+
+def test_commands_work_while_a_machine_is_away(machine: FarMachine, home: Home) -> None:
+    """``ps`` says so, and ``stop`` has the gateway end the server when it is back."""
+    with home.serve() as served:
+        assert served.chat("far").status_code == 200
+        machine.go_away()
+        (shown,) = home.json("ps")
+        assert (shown["state"], shown["runner"]) == ("away", "box")
+        assert home.run("stop", "far").returncode == 0
+        machine.start()
+        until_s = time.monotonic() + 15
+        while home.json("ps"):
+            assert time.monotonic() < until_s
 
 
 def test_budgets_of_its_machine_are_told_beside_those_of_this_one(home: Home) -> None:

@@ -31,9 +31,9 @@ STATUSES = {
     FAILED: (
         "AdapterError BreakerOpen DataDirectoryUnusable DatabaseCorrupt EngineCannot EngineDied "
         "EngineError GatewayUnreachable GglibError InvalidModelFile ModelError NotConfigured "
-        "NodeUnreachable PortInUse ServerError StartFailed StartTimeout StopFailed StorageError "
-        "HubAnswerWrong HubError HubUnavailable PullFailed DownloadError DownloadFailed "
-        "EngineInstallFailed HashMismatch ServerUntrusted"
+        "NodeUnreachable NotStarted PortInUse ServerError StartFailed StartTimeout StopFailed "
+        "StorageError HubAnswerWrong HubError HubUnavailable PullFailed DownloadError "
+        "DownloadFailed EngineInstallFailed HashMismatch ServerUntrusted"
     ),
 }
 EXPECTED = {name: status for status, names in STATUSES.items() for name in names.split()}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from support.routing import Desk, terms
+import msgspec
+from support.routing import Desk, spread, terms, unreachable
 
 from gglib.cli.why import _DONE, sentences
 from gglib.services.routing.explain import explain
@@ -16,8 +17,6 @@ A, B = terms(1, "a"), terms(2, "b")
 
 def story(desk: Desk, number: int) -> dict[str, Any]:
     """Return a model's story as it comes over HTTP."""
-    import msgspec
-
     state = desk.scheduler.state(number)
     assert state is not None
     told: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(explain(state, desk.now)))
@@ -55,6 +54,28 @@ def test_model_that_may_have_several_servers_tells_how_many_it_has() -> None:
     desk.ready(model)
     said = sentences("a", story(desk, 1))[0]
     assert said == "a is ready on 3 of 3 servers: 2 in flight, 1 waiting"
+
+
+def test_model_with_several_runners_tells_what_it_has_on_each() -> None:
+    """And why not, and where everything happened."""
+    model = spread(terms(1, "a"), "box", "attic")
+    desk = Desk(CountPlanner(3))
+    desk.arrive(model)
+    desk.fail(model, unreachable("box"))
+    desk.ready(model)
+    state = desk.scheduler.state(1)
+    assert state is not None
+    told = msgspec.json.encode(explain(state, desk.now, runners=("box", "attic")))
+    reason = "box cannot be reached (connect): no answer; is it on?"
+    assert sentences("a", msgspec.json.decode(told)) == [
+        "a is ready: 1 in flight, 0 waiting",
+        f"on box: no server; {reason}",
+        "on attic: ready",
+        "0s ago it started on box",
+        f"0s ago it failed to start on box: {reason}",
+        "0s ago it started on attic",
+        "0s ago it became ready on attic",
+    ]
 
 
 def test_model_that_nobody_asked_for_has_no_story() -> None:

@@ -55,6 +55,10 @@ def test_wrong_model_is_refused_by_its_field(field: str, value: Any) -> None:
         ("memory_bytes", 0),
         ("engine", ""),
         ("runner", ""),
+        ("runner", []),
+        ("runner", ["box", ""]),
+        ("runner", ["box", "box"]),
+        ("runner", ["box", 1]),
         ("replicas", 0),
         ("replicas", None),
         ("replicas", True),
@@ -65,6 +69,14 @@ def test_wrong_defaults_are_refused_by_their_field(field: str, value: Any) -> No
     with pytest.raises(InvalidValue) as caught:
         ModelDefaults(**{field: value})
     assert caught.value.field == field
+
+
+def test_runners_are_one_several_or_the_default() -> None:
+    """A list of one is that one."""
+    assert ModelDefaults().runners == ()
+    assert ModelDefaults(runner="box").runners == ("box",)
+    assert ModelDefaults(runner=["box"]) == ModelDefaults(runner="box")
+    assert ModelDefaults(runner=("box", "attic")).runners == ("box", "attic")
 
 
 def test_replicas_of_a_model_with_a_fixed_port_are_refused() -> None:

@@ -31,6 +31,7 @@ from gglib.errors import (
     ConfigurationError,
     InvalidValue,
     ModelFileMissing,
+    NodeUnreachable,
     NotConfigured,
     NotRunning,
     PortInUse,
@@ -425,6 +426,31 @@ async def test_starts_are_what_was_asked_for() -> None:
     await house.start("good", context_size=2)
     assert [start.context_size for start in house.runner.starts()] == [1, 2]
     assert [start.context_size for start in house.runner.starts("good")] == [2]
+
+
+async def test_machine_that_is_away_tells_nothing_and_its_servers_run_on() -> None:
+    """Every question raises, or says that it is out of reach; an end is told on its return."""
+    house = House()
+    handle = await house.start("qwen")
+    away = house.runner.away = NodeUnreachable("box", "connect", "no answer", "is it on?")
+    for ask in (
+        lambda: house.runner.start(config()),
+        lambda: house.runner.stop(handle),
+        lambda: house.runner.is_running(handle),
+        lambda: house.runner.adopt(handle),
+        house.runner.list_running,
+        house.runner.devices,
+        lambda: house.runner.has_file(Path("/m/there.gguf")),
+    ):
+        with pytest.raises(NodeUnreachable):
+            await ask()
+    assert await house.runner.way_to(handle) == away
+    assert (await house.runner.health(handle)).is_out_of_reach
+    assert house.runner.running == [handle]
+    house.runner.crash(handle, exit_status=3)
+    house.runner.away = None
+    assert await house.runner.wait(handle) == 3
+    assert await house.runner.way_to(handle) is None
 
 
 async def test_missing_file_is_missing() -> None:

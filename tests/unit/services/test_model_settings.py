@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from gglib.domain.inference import InferenceConfig
 from gglib.domain.model import ModelDefaults, Profile
+from gglib.domain.serialization import from_json, to_json
 from gglib.errors import InvalidRequest, InvalidValue
 from gglib.services.model_settings import (
     changed_defaults,
@@ -153,6 +154,17 @@ def test_no_projector_is_not_the_same_as_none_said() -> None:
     """A server gets none, though one lies beside the model."""
     assert changed(mmproj_path="none").server == {"mmproj_path": None}
     assert EMPTY.server == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [("box", "box"), ("box, attic", ["box", "attic"]), ('["box", "attic"]', ["box", "attic"])],
+)
+def test_runners_are_a_name_or_names_with_commas_between_them(text: str, kept: Any) -> None:
+    """Or JSON, as for other lists."""
+    defaults = changed_defaults(ModelDefaults(), {"runner": parse_setting("runner", text)})
+    assert settings_of(defaults) == {"runner": kept}
+    assert from_json(to_json(defaults), ModelDefaults) == defaults
 
 
 def test_settings_that_exclude_each_other_are_refused() -> None:

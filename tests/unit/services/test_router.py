@@ -16,11 +16,10 @@ from gglib.bootstrap import SystemClock
 from gglib.domain.model import Model, ModelDefaults
 from gglib.domain.ownership import OwnerKind
 from gglib.errors import BreakerOpen, QueueFull, ShuttingDown, StartFailed, Unloaded
-from gglib.services.memory_ledger import Placement
 from gglib.services.routing.planners import CountPlanner
 from gglib.services.routing.router import Eviction, Lease, Router, open_router
 from gglib.services.routing.scheduler import ResidentPhase
-from gglib.services.routing.terms import Policy
+from gglib.services.routing.terms import Policy, Spot
 from gglib.services.serving import RunningServer
 
 pytestmark = pytest.mark.anyio
@@ -288,8 +287,8 @@ async def test_runner_that_cannot_wait_for_its_server_harms_nobody_else() -> Non
 class BrokenLedger:
     """What a ledger is over a stranger's process table and catalog, both broken."""
 
-    async def place(self, model: Model) -> Placement:
-        return Placement()
+    async def place(self, model: Model, runner: str) -> Spot:
+        return Spot(runner=runner)
 
     async def observe(self, server: RunningServer) -> bool:
         raise ZeroDivisionError("oops")

@@ -15,7 +15,7 @@ from hypothesis.stateful import (
     precondition,
     rule,
 )
-from support.routing import DESKS, MODELS, REPLICATED, Desk
+from support.routing import DESKS, MODELS, REPLICATED, SPREAD, Desk, unreachable
 
 from gglib.services.routing.scheduler import ModelTerms, Resident
 from gglib.services.routing.state import Closing
@@ -38,7 +38,7 @@ class Schedules(RuleBasedStateMachine):
         kind=st.sampled_from(sorted(DESKS)),
         max_drain_s=st.sampled_from([None, None, 3.0]),
         queue_limit=st.sampled_from([6, 100]),
-        models=st.sampled_from([MODELS, REPLICATED]),
+        models=st.sampled_from([MODELS, REPLICATED, SPREAD]),
         finish_loads=st.booleans(),
         min_size=st.sampled_from([0, 0, 1]),
     )
@@ -104,6 +104,27 @@ class Schedules(RuleBasedStateMachine):
     def fail(self, data: st.DataObject, out_of_memory: bool) -> None:
         self.desk.fail(self.some(data, "starting")[0], out_of_memory=out_of_memory)
 
+    @precondition(phase("starting"))
+    @rule(data=st.data())
+    def find_nobody(self, data: st.DataObject) -> None:
+        model, server = self.some(data, "starting")
+        self.desk.fail(model, unreachable(self.desk.runner_of[server]))
+
+    @precondition(phase("ready"))
+    @rule(data=st.data())
+    def lose(self, data: st.DataObject) -> None:
+        self.desk.lose(self.some(data, "ready")[1])
+
+    @precondition(phase("away"))
+    @rule(data=st.data())
+    def find_again(self, data: st.DataObject) -> None:
+        self.desk.find(self.some(data, "away")[1])
+
+    @precondition(phase("away"))
+    @rule(data=st.data())
+    def die_out_of_reach(self, data: st.DataObject) -> None:
+        self.desk.die(*self.some(data, "away"))
+
     @precondition(phase("stopping"))
     @rule(data=st.data())
     def stop(self, data: st.DataObject) -> None:
@@ -159,12 +180,20 @@ class Schedules(RuleBasedStateMachine):
             assert each.in_flight == self.desk.in_flight(each.server)
             assert each.in_flight == sum(each.levels.values())
         assert {each.ticket for each in self.desk.scheduler.queue()} == set(self.desk.waiting)
+        for model in self.models:
+            state = self.desk.scheduler.state(model.model_id)
+            phases = list(self.desk.servers(model).values())
+            assert state is None or state.away == phases.count("away")
 
     @invariant()
     def further_servers_cost_nobody_a_place(self) -> None:
         """No model has more than it may have; who goes, goes for a model that has none."""
         for model in self.models:
-            assert len(self.desk.servers(model)) <= model.replicas
+            phases = self.desk.servers(model).values()
+            assert sum(its not in ("away", "stopping") for its in phases) <= model.replicas
+            if "away" not in phases:
+                # One that returns goes at once, or the one that was started in its place does.
+                assert len(phases) <= model.replicas + bool(model.elsewhere)
         for each in self.desk.scheduler.residents:
             if each.closing is Closing.SWAP and self.desk.phases[each.server] == "ready":
                 assert any(self.is_for(other, each) for other in self.models)

@@ -26,6 +26,8 @@ from gglib_adapters.runners.mock.world import MockWorld
 
 __all__ = ["MockRunner"]
 
+_LOOK_AGAIN_S = 0.05
+
 
 class MockRunner(MockControls, ProcessRunner):
     """Keeps every promise of the port with servers that exist on paper.
@@ -69,6 +71,8 @@ class MockRunner(MockControls, ProcessRunner):
         """What ``memory`` returns, by server id."""
         self.far_files: FarFiles | None = None
         """What ``files`` is."""
+        self.away: NodeUnreachable | None = None
+        """Why its machine cannot be reached; its servers run on meanwhile. ``None``: it can."""
         self._stop_grace_s = stop_grace_s
         self._name = name
         self._node = node
@@ -81,6 +85,7 @@ class MockRunner(MockControls, ProcessRunner):
     async def start(self, config: ServerConfig) -> ProcessHandle:
         """Start a server as the model's next script says; see the port."""
         self._record("start", model_name=config.model_name, config=config)
+        self._reach()
         script = self._scripts.next(config.model_name)
         with self._world.promise(config.port):
             await self._clock.sleep(script.start_delay_s)
@@ -92,6 +97,7 @@ class MockRunner(MockControls, ProcessRunner):
     async def stop(self, handle: ProcessHandle) -> None:
         """End the server as its script says; see the port."""
         self._record("stop", handle)
+        self._reach()
         server = self._world.find(handle)
         if server is None or (not server.look() and not server.stops):
             raise NotRunning(handle.model_name)
@@ -110,11 +116,15 @@ class MockRunner(MockControls, ProcessRunner):
         """Return whether a server with this identity runs."""
         self._record("is_running", handle)
         await checkpoint()
+        self._reach()
         return self._runs(handle)
 
     async def health(self, handle: ProcessHandle) -> ServerHealth:
         """Return how the server is, by its script and the clock; see the port."""
         self._record("health", handle)
+        if self.away is not None:
+            await checkpoint()
+            return ServerHealth.unhealthy(str(self.away), is_out_of_reach=True)
         server = self._world.find(handle)
         if server is None or not server.look():
             raise NotRunning(handle.model_name)
@@ -127,12 +137,14 @@ class MockRunner(MockControls, ProcessRunner):
         """Return the running servers of its world, oldest first."""
         self._record("list_running")
         await checkpoint()
+        self._reach()
         return [server.handle for server in self._world.running()]
 
     async def devices(self) -> Sequence[Device] | None:
         """Return ``far_devices``, or raise it."""
         self._record("devices")
         await checkpoint()
+        self._reach()
         if isinstance(self.far_devices, NodeUnreachable):
             raise copy(self.far_devices)
         return self.far_devices
@@ -158,14 +170,22 @@ class MockRunner(MockControls, ProcessRunner):
         """Return whether ``path`` is not among ``missing_files``."""
         self._record("has_file")
         await checkpoint()
+        self._reach()
         return path not in self.missing_files
 
     async def adopt(self, handle: ProcessHandle) -> None:
         """Take over a running server; see the port."""
         self._record("adopt", handle)
         await checkpoint()
+        self._reach()
         if not self._runs(handle):
             raise NotRunning(handle.model_name)
+
+    async def way_to(self, handle: ProcessHandle) -> NodeUnreachable | None:
+        """Return ``away``."""
+        self._record("way_to", handle)
+        await checkpoint()
+        return self.away
 
     async def logs(
         self, handle: ProcessHandle, *, tail: int = 20, follow: bool = False
@@ -203,8 +223,16 @@ class MockRunner(MockControls, ProcessRunner):
             await checkpoint()
             return None
         await server.course.until()
+        while self.away is not None:
+            # Nobody is there to tell of its end.
+            await self._clock.sleep(_LOOK_AGAIN_S)
         server.look()
         return server.course.exit_status
+
+    def _reach(self) -> None:
+        if self.away is not None:
+            # An error that is raised over and over would gather its tracebacks.
+            raise copy(self.away)
 
     def _spawn(self, config: ServerConfig, script: MockScript) -> ProcessHandle:
         # No checkpoint from here to the return: a cancelled start has done all of it, or nothing.
