@@ -7,7 +7,7 @@ and left in reverse order, in the task that entered them.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import (
     AbstractContextManager,
     AsyncExitStack,
@@ -404,11 +404,18 @@ class Composition:
                 ),
             )
 
-    async def reconcile(self, asker: Asker = Asker.OTHER) -> Reconciliation:
-        """Make what is on record agree with what runs: done before anything is started."""
+    async def reconcile(
+        self,
+        asker: Asker = Asker.OTHER,
+        runners: Mapping[str, ProcessRunner] | None = None,
+    ) -> Reconciliation:
+        """Make what is on record agree with what runs: done before anything is started.
+
+        ``runners``: those whose servers are decided on; ``None``: all.
+        """
         return await reconcile(
             await self.registry(),
-            await self.runners(),
+            await self.runners() if runners is None else runners,
             processes=await self.process_table(),
             events=self.events,
             clock=self.clock,

@@ -2,49 +2,125 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
+
+import anyio
+import attrs
 
 from gglib.domain.model import Model
 from gglib.domain.ownership import ServerRecord
+from gglib.ports.process_runner import ProcessRunner
 from gglib.services.models import ModelService
+from gglib.services.ownership import Reconciliation
 from gglib.services.routing.router import Router
 from gglib.services.serving import ServingService
 
-__all__ = ["adopt_all"]
+__all__ = ["Adoption"]
+
+#: How soon, and at last how often, a machine is looked for that was away at the start.
+_FIRST_LOOK_S, _LATER_LOOK_S = 1.0, 10.0
 
 
-async def adopt_all(
-    records: Iterable[ServerRecord],
-    *,
-    models: ModelService,
-    serving: ServingService,
-    router: Router,
-) -> None:
-    """Make residents of the servers on record; one that cannot be is stopped.
+@attrs.define(eq=False)
+class _Absence:
+    """That a machine is away, of which is not known what runs there."""
+
+    asked: anyio.Event = attrs.field(factory=anyio.Event)
+    """Somebody waits for the next look."""
+    looked: anyio.Event = attrs.field(factory=anyio.Event)
+
+    def tell(self) -> None:
+        """Have it known that there was a look."""
+        looked, self.looked = self.looked, anyio.Event()
+        looked.set()
+
+
+class Adoption:
+    """Makes residents of the servers on record; one that cannot be is stopped.
 
     One that was started by hand (``gglib start``) is never stopped here: it is pinned, or, if it
     cannot be taken over, runs on beside. One that fails does not keep the others from being
     taken over.
     """
-    known = {model.id: model for model in await models.list()}
-    for record in records:
-        # One may have ended meanwhile, or not be to be stopped, or its runner is a stranger's with
-        # a bug: its row stays then, and doctor shows it.
+
+    def __init__(
+        self,
+        reconcile: Callable[[Mapping[str, ProcessRunner]], Awaitable[Reconciliation]],
+        runners: Mapping[str, ProcessRunner],
+        *,
+        models: ModelService,
+        serving: ServingService,
+        router: Router,
+        away: Iterable[str],
+    ) -> None:
+        """``reconcile`` decides on the servers of some runners, but not of those ``away``."""
+        self._reconcile = reconcile
+        self._runners = runners
+        self._models = models
+        self._serving = serving
+        self._router = router
+        self._away = {name: _Absence() for name in away}
+        serving.hold_starts(self.settled)
+
+    async def adopt(self, records: Iterable[ServerRecord]) -> None:
+        """Take over the servers on record."""
+        known = {model.id: model for model in await self._models.list()}
+        for record in records:
+            # One may have ended meanwhile, or not be to be stopped, or its runner is a stranger's
+            # with a bug: its row stays then, and doctor shows it.
+            with suppress(Exception):
+                await self._adopt(record, known.get(record.config.model_id))
+
+    async def adopt_returning(self) -> None:
+        """Decide on the servers of machines that are away, once they can be reached."""
+        async with anyio.create_task_group() as tasks:
+            for name, absence in list(self._away.items()):
+                tasks.start_soon(self._adopt_when_back, name, absence)
+
+    async def settled(self, name: str) -> None:
+        """Return when the servers of a runner have been decided on, or cannot be yet.
+
+        What would be started there may run there already.
+        """
+        absence = self._away.get(name)
+        if absence is not None:
+            looked = absence.looked
+            absence.asked.set()
+            await looked.wait()
+
+    async def _adopt_when_back(self, name: str, absence: _Absence) -> None:
+        pause_s = _FIRST_LOOK_S
+        try:
+            while True:
+                with anyio.move_on_after(pause_s):
+                    await absence.asked.wait()
+                pause_s = min(2 * pause_s, _LATER_LOOK_S)
+                absence.asked = anyio.Event()
+                if await self._is_decided(name, self._runners[name]):
+                    return
+                absence.tell()
+        finally:
+            del self._away[name]
+            absence.tell()
+
+    async def _is_decided(self, name: str, runner: ProcessRunner) -> bool:
         with suppress(Exception):
-            await _adopt(record, known.get(record.config.model_id), serving, router)
+            # Asked by itself: a reconciliation would tell of its absence each time.
+            await runner.list_running()
+            found = await self._reconcile({name: runner})
+            await self.adopt(found.adoptable)
+            return not found.away
+        return False
 
-
-async def _adopt(
-    record: ServerRecord, model: Model | None, serving: ServingService, router: Router
-) -> None:
-    if model is None:
-        await serving.discard(record)
-        return
-    server = await serving.adopt(record, model)
-    if server is None:
-        return
-    if not await router.take_over(server):
-        await serving.let_go(server)
-    elif server.by_hand:
-        await router.set_pinned(model, pinned=True)
+    async def _adopt(self, record: ServerRecord, model: Model | None) -> None:
+        if model is None:
+            await self._serving.discard(record)
+            return
+        server = await self._serving.adopt(record, model)
+        if server is None:
+            return
+        if not await self._router.take_over(server):
+            await self._serving.let_go(server)
+        elif server.by_hand:
+            await self._router.set_pinned(model, pinned=True)

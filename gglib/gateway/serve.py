@@ -16,7 +16,7 @@ from gglib.bootstrap import Composition, compose
 from gglib.domain.events import GatewayStarted, GatewayStopped
 from gglib.domain.ownership import Asker, OwnerKind
 from gglib.errors import NotConfigured
-from gglib.gateway.adoption import adopt_all
+from gglib.gateway.adoption import Adoption
 from gglib.gateway.certificate import Certificate, ServerTls, read_certificate
 from gglib.gateway.doors import Doors
 from gglib.gateway.event_feed import EventFeed
@@ -121,7 +121,8 @@ async def _serve(
     models = await parts.models()
     serving = await parts.serving(OwnerKind.GATEWAY)
     adopts = settings.orphans == "adopt"
-    found = await parts.reconcile(Asker.ADOPTING_GATEWAY if adopts else Asker.STOPPING_GATEWAY)
+    asker = Asker.ADOPTING_GATEWAY if adopts else Asker.STOPPING_GATEWAY
+    found = await parts.reconcile(asker)
     address = url_of(listener, settings.host, scheme="http" if tls is None else "https")
     certificate = None if tls is None else tls.certificate
     started_at = parts.clock.now()
@@ -173,7 +174,15 @@ async def _serve(
         reloader.on_applied(server.change)
         reloader.on_new_certificate(_forgiving(announce))
         router.on_server_gone(server.drop_server)
-        await adopt_all(found.adoptable, models=models, serving=serving, router=router)
+        adoption = Adoption(
+            partial(parts.reconcile, asker),
+            await parts.runners(),
+            models=models,
+            serving=serving,
+            router=router,
+            away=found.away,
+        )
+        await adoption.adopt(found.adoptable)
         await pool.measure(afresh=True)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(models.watch, router.take_note)
@@ -182,6 +191,7 @@ async def _serve(
             tasks.start_soon(reloader.watch)
             tasks.start_soon(keep_pulling, pulls, log_error)
             tasks.start_soon(server.serve_on, listener)
+            tasks.start_soon(adoption.adopt_returning)
             reloader.tell_doubts(parts.settings)
             announce(certificate)
             parts.events.emit(GatewayStarted(at=parts.clock.now(), address=address))

@@ -10,7 +10,7 @@ import attrs
 from gglib.domain.events import AdapterFailed, OrphanLeft, OrphanStopped
 from gglib.domain.handle import ProcessHandle
 from gglib.domain.ownership import Asker, Found, OwnerKind, ServerRecord, Verdict, verdict_for
-from gglib.errors import NotRunning
+from gglib.errors import NodeUnreachable, NotRunning
 from gglib.ports.clock import Clock
 from gglib.ports.event_sink import EventSink
 from gglib.ports.process_runner import ProcessRunner
@@ -31,6 +31,8 @@ class Reconciliation:
     """Healthy servers that the asking gateway may take over, as ``ServingService.adopt`` does."""
     failed: tuple[str, ...] = ()
     """Orphans that could not be stopped; their rows stay."""
+    away: tuple[str, ...] = ()
+    """Runners whose machine could not be reached: what is there is still to be decided on."""
 
 
 async def reconcile(
@@ -94,6 +96,7 @@ async def reconcile(
         forgotten=tuple(work.forgotten),
         adoptable=tuple(work.adoptable),
         failed=tuple(work.failed),
+        away=tuple(work.away),
     )
 
 
@@ -146,9 +149,12 @@ class _Work:
         self.forgotten: list[str] = []
         self.adoptable: list[ServerRecord] = []
         self.failed: list[str] = []
+        self.away: set[str] = set()
 
     def runner_failed(self, name: str, error: Exception) -> None:
         """Tell of a runner that does not answer; those of the others are seen to all the same."""
+        if isinstance(error, NodeUnreachable):
+            self.away.add(name)
         reason = f"{type(error).__name__}: {error}"
         self._events.emit(
             AdapterFailed(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -127,6 +127,7 @@ class ServingService:
         self._owner = owner
         self._servers: dict[str, RunningServer] = {}
         self._stopping: dict[str, anyio.Event] = {}
+        self._settled: Callable[[str], Awaitable[None]] | None = None
 
     @property
     def servers(self) -> tuple[RunningServer, ...]:
@@ -136,6 +137,10 @@ class ServingService:
     def change(self, *, start_timeout_s: float) -> None:
         """Give every later start that long to become ready."""
         self._starter.timeout_s = start_timeout_s
+
+    def hold_starts(self, settled: Callable[[str], Awaitable[None]]) -> None:
+        """Have every later start wait for ``settled(runner)``, the name of where it will be."""
+        self._settled = settled
 
     async def start(
         self,
@@ -191,6 +196,8 @@ class ServingService:
         context_size: int | None,
     ) -> RunningServer:
         runner = self._runners[runner_name]
+        if self._settled is not None:
+            await self._settled(runner_name)
         # The default is the first that is found on this machine: it says nothing of another.
         chosen = await runner.engine_there(self._engines, engine or model.defaults.engine)
         if chosen is None:

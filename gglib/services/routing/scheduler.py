@@ -425,8 +425,14 @@ class Scheduler:
         ``None``: its model has as many as it may have, or the scheduler shuts down.
         """
         model = self._known(terms)
-        if model.servers >= terms.replicas or self._shut:
+        if self._shut:
             return None
+        if model.servers >= terms.replicas:
+            starting = model.starting
+            if starting is None:
+                return None
+            model.note_at(starting.terms.runner, now, NoteKind.CALLED_OFF)
+            self._books.stop(starting, now)
         self._books.call_off(model)
         resident = self._books.enter(model, terms if spot is None else spot, now)
         model.note_at(resident.terms.runner, now, NoteKind.TAKEN_OVER)

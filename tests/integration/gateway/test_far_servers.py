@@ -224,6 +224,26 @@ def test_next_gateway_takes_over_what_a_killed_one_left_there(home: Home) -> Non
         assert home.run("stop", "far").returncode == 0
 
 
+def test_what_a_killed_gateway_left_there_is_taken_over_when_its_machine_is_back(
+    machine: FarMachine, home: Home
+) -> None:
+    """The next gateway begins while it is away, and starts nothing a second time."""
+    with home.serve() as served:
+        assert served.chat("far").status_code == 200
+        (before,) = home.json("ps")
+        served.process.kill()
+    machine.go_away()
+    with home.serve() as served:
+        assert served.chat("far").status_code == 503
+        machine.start()
+        deadline = time.monotonic() + 15
+        while served.chat("far").status_code != 200:
+            assert time.monotonic() < deadline
+        (after,) = home.json("ps")
+        assert after["pid"] == before["pid"]
+        assert home.run("stop", "far").returncode == 0
+
+
 def test_servers_elsewhere_are_started_and_stopped_without_a_gateway(home: Home) -> None:
     """The registry leads to them, from one command to the next."""
     assert home.run("start", "far").returncode == 0

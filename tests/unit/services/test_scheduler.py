@@ -818,6 +818,18 @@ def test_server_found_running_is_a_resident_like_any(desk: Desk) -> None:
     assert desk.is_(A) == "stopping"
 
 
+def test_start_is_called_off_when_a_server_is_found_running(desk: Desk) -> None:
+    """As on a machine that was away when it began: whoever waits is served at once."""
+    ticket = desk.arrive(A)
+    started = desk.server(A, "starting")
+    assert desk.take_over(A)
+    assert ticket in desk.granted
+    assert desk.server(A, "stopping") == started
+    desk.stopped(A)
+    desk.finish(ticket)
+    assert desk.is_(A) == "ready"
+
+
 def test_queue_is_told_in_the_order_of_service(desk: Desk) -> None:
     """Whole models, the best first."""
     desk.have(D)
