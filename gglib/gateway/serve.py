@@ -180,6 +180,7 @@ async def _serve(
             models=models,
             serving=serving,
             router=router,
+            pool=pool,
             away=found.away,
         )
         await adoption.adopt(found.adoptable)

@@ -238,6 +238,18 @@ class MemoryLedger:
         present = {each.name for each in survey.devices} | far.keys() | self.budgets.keys()
         self.budgets.update({name: limits[name] for name in limits.keys() & present})
 
+    async def make_room_on(self, runner: str) -> None:
+        """Have servers fit on a runner's machine that run there already, and are ours from now on.
+
+        What they have is not free there. Until the next measurement, which follows though they
+        are there, each device that has no limit has all that there is.
+        """
+        limits = self._limits_by_device()
+        for name, device in (await self._far.look([runner])).items():
+            if name not in limits:
+                self.budgets[name] = device.total_bytes - _reserve(device)
+                self._unlimited.add(name)
+
     async def _surveyed(self) -> DeviceSurvey | None:
         """Return what the devices have now; ``None`` if a stranger's inventory cannot tell."""
         survey, trouble = None, f"it has not answered for {_SURVEY_TIMEOUT_S:g} s"

@@ -9,6 +9,7 @@ import attrs
 
 from gglib.domain.events import AdapterFailed, OrphanLeft, OrphanStopped
 from gglib.domain.handle import ProcessHandle
+from gglib.domain.health import ServerHealth
 from gglib.domain.ownership import Asker, Found, OwnerKind, ServerRecord, Verdict, verdict_for
 from gglib.errors import NodeUnreachable, NotRunning
 from gglib.ports.clock import Clock
@@ -182,10 +183,13 @@ class _Work:
         """Offer a ready server for adoption, if it is healthy; else it is an orphan."""
         assert record.handle is not None
         try:
-            healthy = (await runner.health(record.handle)).healthy
+            health = await runner.health(record.handle)
         except Exception:
-            healthy = False
-        if healthy:
+            health = ServerHealth.unhealthy("its runner cannot tell")
+        if health.is_out_of_reach:
+            # It went away meanwhile: nothing is known of the server.
+            self.away.add(record.runner)
+        elif health.healthy:
             self.adoptable.append(record)
         elif record.owner.kind is OwnerKind.STANDALONE:
             self.left.append(record.server_id)
@@ -199,6 +203,9 @@ class _Work:
         except NotRunning:
             await self._registry.remove(handle.server_id)
             self.forgotten.append(handle.server_id)
+            return
+        except NodeUnreachable:
+            self.away.add(handle.runner)
             return
         except Exception:
             self.failed.append(handle.server_id)

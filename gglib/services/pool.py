@@ -250,6 +250,10 @@ class Pool:
         if self.budgets != before:
             await self._router.reconsider()
 
+    async def make_room_on(self, runner: str) -> None:
+        """See ``MemoryLedger.make_room_on``."""
+        await self._ledger.make_room_on(runner)
+
     def _steady_servers(self) -> list[RunningServer] | None:
         """Return all servers; ``None`` if one starts or stops."""
         if not self._router.is_steady:

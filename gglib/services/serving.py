@@ -253,6 +253,11 @@ class ServingService:
         self._reports.adopted(record, handle)
         return server
 
+    async def hand_back(self, record: ServerRecord) -> None:
+        """Leave a server that was adopted as it was on ``record``, to whoever looks next."""
+        self._servers.pop(record.server_id, None)
+        await self._registry.put(record)
+
     async def discard(self, record: ServerRecord) -> None:
         """End a server on record whose model is no more, unless it was started by hand."""
         if record.owner.kind is not OwnerKind.STANDALONE:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -127,6 +128,14 @@ FOUND_BY: dict[str, tuple[str, set[str]]] = {
     ),
     "TestFindsEveryFile": ("test_file_is_found_where_it_is", set()),
     "TestNamesItsMachineAnew": ("test_machine_is_told_by_one_name", set()),
+    "TestTellsOneDeviceTwice": (
+        "test_memory_elsewhere_is_told_like_an_inventory_tells_it",
+        set(),
+    ),
+    "TestTellsDevicesNowAndThen": (
+        "test_memory_elsewhere_is_told_like_an_inventory_tells_it",
+        set(),
+    ),
     "TestRemembersMemory": ("test_memory_of_a_server_is_told_while_it_runs", set()),
     "TestSeesMemoryThatIsNotThere": ("test_memory_of_a_server_is_told_while_it_runs", set()),
     "TestNeverStopsWaiting": (
@@ -174,6 +183,12 @@ FOUND_BY: dict[str, tuple[str, set[str]]] = {
     ),
     "TestRemembersOldestFirst": ("test_past_servers_are_the_ended_ones_newest_first", set()),
 }
+
+
+def test_every_broken_runner_is_looked_for() -> None:
+    """None is forgotten in the table above."""
+    there = set(re.findall(r"^class (Test\w+)", BROKEN.read_text(), re.MULTILINE))
+    assert there == {"TestSoundRunner", *FOUND_BY}
 
 
 @pytest.mark.timeout(120)

@@ -81,6 +81,8 @@ class Desk:
         self.stops: list[int] = []
         self.cut: list[int] = []
         self.may_cut = False
+        self.lost: set[int] = set()
+        """Servers that are to end, and that nobody could tell so."""
         self._places = places
         self._models_at_once = models
         self._slots: dict[int, int | None] = {}
@@ -311,7 +313,11 @@ class Desk:
                     assert self.model_of[server] == model
                     assert self.phases[server] != "stopping", "stopped twice"
                     assert (cut is not None) == (self.in_flight(server) > 0)
-                    assert self.may_cut or not cut, "evicted with work in flight"
+                    if self.phases[server] == "away":
+                        # What it had in flight has ended with the line.
+                        self.lost.add(server)
+                    else:
+                        assert self.may_cut or not cut, "evicted with work in flight"
                     self.phases[server] = "stopping"
                     self.stops.append(model)
                     if cut:
@@ -338,11 +344,11 @@ class Desk:
         others = {
             other: phase
             for other, phase in self.servers(self.models[model]).items()
-            if phase != "away"
+            if phase != "away" and other not in self.lost
         }
         assert len(others) < self.models[model].replicas, "it has as many as it may have"
-        lost = [other for other in self.servers(self.models[model]) if other not in others]
-        assert runner not in {self.runner_of[other] for other in lost}, "its first may run there"
+        away = [each for each, its in self.servers(self.models[model]).items() if its == "away"]
+        assert runner not in {self.runner_of[each] for each in away}, "its first may run there"
         if others:
             self._check_further(model, others)
         self.phases[server] = "starting"

@@ -393,6 +393,8 @@ class Scheduler:
         resident.phase = ResidentPhase.READY
         model.away -= 1
         resident.used_at = now
+        # Its model may have been changed meanwhile.
+        resident.set_capacity()
         if model.retired:
             self._books.close(resident, Closing.CHANGED, now)
         self._books.review(model)

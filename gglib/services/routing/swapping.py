@@ -79,9 +79,11 @@ class Swapping:
             self.due_at = min(self.due_at, model.not_before)
             return
         held = [each.terms.runner for each in model.residents if not each.is_leaving]
+        lost = [each.terms.runner for each in model.residents if each.is_away]
         spots, again_at = model.trials.further(model.terms, held, self._books.away, now)
         for spot in spots:
-            if self._fits(spot):
+            # Where there is no way to one of them, it may run yet.
+            if spot.runner not in lost and self._fits(spot):
                 self._start(model, spot, now)
                 return
         self.due_at = min(self.due_at, again_at)

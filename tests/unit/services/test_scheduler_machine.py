@@ -189,7 +189,8 @@ class Schedules(RuleBasedStateMachine):
     def further_servers_cost_nobody_a_place(self) -> None:
         """No model has more than it may have; who goes, goes for a model that has none."""
         for model in self.models:
-            phases = self.desk.servers(model).values()
+            servers = self.desk.servers(model)
+            phases = [its for each, its in servers.items() if each not in self.desk.lost]
             assert sum(its not in ("away", "stopping") for its in phases) <= model.replicas
             if "away" not in phases:
                 # One that returns goes at once, or the one that was started in its place does.
@@ -207,7 +208,10 @@ class Schedules(RuleBasedStateMachine):
     def is_for(self, model: ModelTerms, victim: Resident) -> bool:
         """Whether the place of ``victim`` is for ``model``."""
         state = self.desk.scheduler.state(model.model_id)
-        return state is not None and state.is_wanted and state.swap is victim.swap
+        if state is None or state.swap is not victim.swap:
+            return False
+        # One whose server goes that was away is wanted again as soon as that is gone.
+        return state.is_wanted or any(each.server in self.desk.lost for each in state.residents)
 
     @invariant()
     def nobody_waits_for_nothing(self) -> None:
@@ -217,7 +221,9 @@ class Schedules(RuleBasedStateMachine):
             due = self.desk.scheduler.next_deadline()
             assert busy or self.desk.granted or due is not None
         for each in self.desk.scheduler.residents:
-            if each.takes_requests and not each.in_flight:
+            due_at = each.claim_due_at
+            yields = due_at is not None and due_at <= self.desk.now
+            if each.takes_requests and not each.in_flight and not yields:
                 assert not each.model.line, "it has nothing to do, and somebody waits for it"
 
     def teardown(self) -> None:
