@@ -41,7 +41,7 @@ gglib_hello() { # DATA_DIR SITE LINE: says who the machine is, or what it lacks;
   else GGLIB_NAP=1 GGLIB_NAPS_PER_S=1; fi
   # What they were to stop was on its way over lines that have ended.
   for each in "$GGLIB_SITE"/*/called-off; do [ ! -e "$each" ] || rm -rf "${each%/*}"; done
-  echo "ready $(getconf CLK_TCK) $(gglib_line) $GGLIB_DATA"
+  echo "ready $(getconf CLK_TCK || echo 100) $(gglib_line) $GGLIB_DATA"
 }
 
 gglib_line() { # who carries this connection: BOOT_ID:PID:TICKS:PARENT:PARENT_TICKS

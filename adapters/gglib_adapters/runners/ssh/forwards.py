@@ -101,9 +101,13 @@ class Forwards:
         path = self.path_of(server_id)
         if ssh is None or port is None:
             return
-        if await anyio.to_thread.run_sync(_answers, path):
+        try:
+            if await anyio.to_thread.run_sync(_answers, path):
+                return
+            path.unlink(missing_ok=True)
+        except OSError:
+            # Who cannot look, as without a descriptor, takes nothing away from who may answer.
             return
-        path.unlink(missing_ok=True)
         # What ssh cannot do now is seen by the health of the server, and tried again then.
         if await _run(ssh.forward(self._control, path, port)):
             # The connection may have been lost meanwhile; the next one makes its own way.
@@ -114,6 +118,11 @@ class Forwards:
 
 
 def _answers(path: Path) -> bool:
+    """Return whether somebody answers there.
+
+    Raises:
+        OSError: that cannot be tried.
+    """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as trial:
         trial.settimeout(1)
         try:

@@ -213,17 +213,32 @@ class Link:
     async def _hold(self) -> NodeUnreachable | None:
         """Connect; return why that cannot be done, or nothing when the connection is lost."""
         failure: NodeUnreachable | None = None
-        async with anyio.create_task_group() as parts:
-            try:
-                await self._carry(parts)
-            except NodeUnreachable as error:
-                failure = error
-            finally:
-                self._unsettle()
-                self.forwards.close()
-                self._control.unlink(missing_ok=True)
-                parts.cancel_scope.cancel()
+        try:
+            async with anyio.create_task_group() as parts:
+                try:
+                    await self._carry(parts)
+                finally:
+                    self._unsettle()
+                    self.forwards.close()
+                    self._control.unlink(missing_ok=True)
+                    parts.cancel_scope.cancel()
+        except* Exception as group:
+            failure = self._told(group)
         return failure
+
+    def _told(self, group: BaseExceptionGroup[Exception]) -> NodeUnreachable:
+        """Return what an attempt ended with: whatever that is, the next one may do better."""
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        if isinstance(error, NodeUnreachable):
+            return error
+        reason = f"gglib failed: {type(error).__name__}: {error}"
+        fix = "please report it"
+        if isinstance(error, OSError):
+            reason = f"this machine refuses: {error.strerror or error}"
+            fix = "is it short of open files, processes or memory (`ulimit -a`)?"
+        return NodeUnreachable(self._settings.host, Step.CONNECT, reason, fix)
 
     async def _carry(self, parts: anyio.abc.TaskGroup) -> None:
         ssh = OpenSsh.found(self._settings)
@@ -280,9 +295,9 @@ class Link:
     def _introduced(self, said: str) -> FarMachine:
         host = self._settings.host
         word, _, rest = said.partition(" ")
-        if word == "ready":
-            ticks, line, data_dir = rest.split(" ", 2)
-            return FarMachine(int(ticks), data_dir, line)
+        match [word, *rest.split(" ", 2)]:
+            case ["ready", ticks, line, data_dir] if ticks.isdecimal() and int(ticks):
+                return FarMachine(int(ticks), data_dir, line)
         if word == "data":
             reason = f"its data directory cannot be made: {rest}"
             fix = "make room there, or choose another data_dir in the runner's section"
