@@ -10,6 +10,7 @@
 #   asked     names the stop that ends it
 #   ending/   there while it is being ended; ended: "gone", or who survived
 #   log, log.1
+#   watched   written, in its place, by who minds the lease: where nobody can write, it is not renewed
 
 exec 2> /dev/null
 trap '' HUP
@@ -365,7 +366,9 @@ gglib_watch_lease() { # ID TTL_S: ends the server when nobody has renewed the le
   while gglib_alive "$GGLIB_SITE/$1"; do
     now=
     read -r now < "$GGLIB_SITE/lease"
-    if [ "$now" = "$last" ]; then idle=$((idle + step)); else idle=0 last=$now; fi
+    # While the disk takes nothing, as one that may only be read, its silence says nothing.
+    if echo yes 1<> "$GGLIB_SITE/$1/watched" && [ "$now" = "$last" ]; then idle=$((idle + step))
+    else idle=0 last=$now; fi
     if [ "$idle" -ge "$2" ] &&
       { mkdir "$GGLIB_SITE/$1/ending" || ! gglib_is_ending "$GGLIB_SITE/$1"; }; then
       gglib_end "$1" $((10 * GGLIB_NAPS_PER_S))
