@@ -103,6 +103,10 @@ gglib_state() { # ID
   gglib_say_state "$GGLIB_SITE/$1"
 }
 
+gglib_living() { # ID...: those of them that run
+  for each in "$@"; do ! gglib_alive "$GGLIB_SITE/$each" || echo "$each"; done
+}
+
 gglib_list() { # every server on record: a line of its state, a line of its handle
   for folder in "$GGLIB_SITE"/*/; do
     folder=${folder%/}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
@@ -37,9 +38,9 @@ class Forwards:
         self._lock = anyio.Lock()
 
     @property
-    def wanted(self) -> bool:
-        """Whether there is a server to be reached."""
-        return bool(self._wanted)
+    def wanted(self) -> Collection[str]:
+        """The servers that are to be reached."""
+        return self._wanted.keys()
 
     def path_of(self, server_id: str) -> Path:
         """Return the server's socket."""
@@ -75,6 +76,11 @@ class Forwards:
             async with self._lock:
                 if server_id not in self._held:
                     await self._forward(server_id)
+
+    def give_up(self, server_ids: Collection[str]) -> None:
+        """Let no new connection lead to servers that have ended: others may have their ports."""
+        for server_id in server_ids:
+            self._wanted.pop(server_id, None)
 
     async def leads_to(self, port: int) -> bool:
         """Return whether a socket can be made here that leads to a listening ``port`` there."""
