@@ -18,10 +18,10 @@ from gglib_adapters.runners import ssh
 SCRIPT = Path(ssh.__file__).with_name("far.sh")
 SHELLS = {"dash": ["dash"], "bash": ["bash", "--posix"], "busybox": ["busybox", "sh"]}
 #: What the script calls, but for setsid.
-TOOLS = (
+TOOLS = {
     *("cat", "dd", "env", "getconf", "grep", "ls", "mkdir", "mv", "printf", "rm", "sed", "sh"),
     *("sleep", "tail", "touch", "tr", "wc"),
-)
+}
 
 #: Another in every process that runs these tests: servers are found by it.
 ID = new_server_id()
@@ -35,21 +35,35 @@ SERVER = (
 )
 
 
+def run_script(shell: str, folder: Path, tools: set[str], session: str) -> list[str]:
+    """Have a shell that finds only these programs run the script; return what it prints."""
+    program = shutil.which(SHELLS[shell][0])
+    if program is None:
+        pytest.skip(f"{shell} is not installed")
+    found_by = folder / "bin"
+    found_by.mkdir()
+    for name in tools:
+        found = shutil.which(name)
+        assert found is not None, name
+        (found_by / name).symlink_to(found)
+    done = subprocess.run(
+        [program, *SHELLS[shell][1:]],
+        input=SCRIPT.read_text() + session,
+        env={"PATH": str(found_by), "HOME": str(folder)},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    return done.stdout.splitlines()
+
+
 @pytest.mark.parametrize("has_setsid", [True, False], ids=["setsid", "no setsid"])
 @pytest.mark.parametrize("shell", list(SHELLS))
 def test_server_is_started_once_listed_and_ended_with_all_that_it_started(
     shell: str, has_setsid: bool, tmp_path: Path
 ) -> None:
     """Asked twice with one nonce, it is one server; nothing of it is left."""
-    program = shutil.which(SHELLS[shell][0])
-    if program is None:
-        pytest.skip(f"{shell} is not installed")
-    tools = tmp_path / "bin"
-    tools.mkdir()
-    for name in [*TOOLS, "setsid"] if has_setsid else TOOLS:
-        found = shutil.which(name)
-        assert found is not None, name
-        (tools / name).symlink_to(found)
     start = shlex.join(
         [
             *("gglib_begin", ID, "nonce", "23987", '{"a": "b c"}', "/", "0"),
@@ -77,16 +91,7 @@ def test_server_is_started_once_listed_and_ended_with_all_that_it_started(
         gglib_forget {ID}
         gglib_state {ID}
     """
-    done = subprocess.run(
-        [program, *SHELLS[shell][1:]],
-        input=SCRIPT.read_text() + session,
-        env={"PATH": str(tools), "HOME": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-    said = done.stdout.splitlines()
+    said = run_script(shell, tmp_path, TOOLS | {"setsid"} if has_setsid else TOOLS, session)
     ticks = os.sysconf("SC_CLK_TCK")
     assert re.fullmatch(rf"ready {ticks} [-0-9a-f]+(:\d+){{4}} {tmp_path / 'far'}", said[0])
     assert said[1].startswith("started ")
@@ -101,3 +106,10 @@ def test_server_is_started_once_listed_and_ended_with_all_that_it_started(
     assert said[12].startswith("ended ")
     assert said[12].endswith(" 143"), "it was asked first"
     assert said[13:] == ["3 0", "up", "unknown"]
+
+
+@pytest.mark.parametrize("shell", list(SHELLS))
+def test_machine_without_getconf_counts_in_hundredths(shell: str, tmp_path: Path) -> None:
+    """As a small busybox: the kernel has no other clock for programs."""
+    said = run_script(shell, tmp_path, TOOLS - {"getconf"}, f"gglib_hello {tmp_path} site ''\n")
+    assert re.fullmatch(rf"ready 100 [-0-9a-f]+(:\d+){{4}} {tmp_path}", said[0])

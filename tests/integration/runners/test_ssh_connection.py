@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from gglib.domain.handle import ProcessHandle
 from gglib.errors import EngineNotFound, NodeUnreachable, NotRunning, StartFailed
 from gglib.testing.contexts import make_context
 from gglib_adapters.runners.ssh import open_ssh_runner
+from gglib_adapters.runners.ssh.far_servers import FarServers
 
 
 @pytest.fixture
@@ -241,6 +244,72 @@ async def test_restarted_sshd_is_found_again(machine: FarMachine, open_there: Op
         machine.start()
         with anyio.fail_after(RETURN_S):
             await there.until_healthy(handle)
+
+
+@contextmanager
+def stranger_at(port: int) -> Iterator[list[str]]:
+    """Answer 200 to whatever is asked at a port of the far machine; give what was asked."""
+    asked: list[str] = []
+
+    class Answers(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+
+    with ThreadingHTTPServer(("127.0.0.1", port), Answers) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield asked
+        server.shutdown()
+        thread.join()
+
+
+async def test_who_took_the_port_of_a_server_that_died_meanwhile_is_not_led_to(
+    machine: FarMachine, open_there: Opener
+) -> None:
+    """Anybody with an account there may; the server is gone, and nobody is asked in its place."""
+    async with open_there() as there:
+        handle, other = await there.start(), await there.start("other")
+        await there.until_healthy(handle)
+        machine.go_away()
+        process = psutil.Process(handle.pid)
+        process.kill()
+        process.wait(RETURN_S)
+        with stranger_at(handle.port) as asked:
+            machine.start()
+            with anyio.fail_after(RETURN_S):
+                await there.until_healthy(other)
+            assert await there.runner.way_to(handle) is None
+            with pytest.raises(OSError, match="No such file"):
+                await there.post(handle, "/v1/chat/completions", b"{}")
+            with pytest.raises(NotRunning):
+                await there.runner.health(handle)
+        assert asked == []
+
+
+async def test_new_connection_trusts_no_answer_before_it_is_known_whose_it_is(
+    machine: FarMachine, open_there: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once for each connection: what was seen through another may have changed."""
+    holders: list[str] = []
+
+    async def holder(_servers: FarServers, _handle: ProcessHandle) -> str:
+        return holders.pop(0)
+
+    monkeypatch.setattr(FarServers, "holder", holder)
+    async with open_there() as there:
+        handle = await there.start()
+        holders += ["own"]
+        await there.until_healthy(handle)
+        assert (await there.runner.health(handle)).healthy
+        machine.cut()
+        holders += ["other nc", "own"]
+        with anyio.fail_after(RETURN_S):
+            while (await there.runner.health(handle)).port_held_by != "nc":
+                await anyio.sleep(0.01)
+            await there.until_healthy(handle)
+        assert holders == []
 
 
 async def test_first_unreachable_machine_says_at_which_step_and_what_to_do(

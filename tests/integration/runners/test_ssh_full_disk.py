@@ -153,14 +153,15 @@ async def test_read_only_disk_without_a_place_for_servers_is_named(
 
 
 @pytest.mark.soak
-async def test_full_disk_does_not_let_servers_of_a_living_gglib_end_themselves(
-    disk: Disk, open_there: Opener
+@pytest.mark.parametrize("change", [Disk.fill, Disk.fill_with_files, Disk.protect])
+async def test_disk_that_takes_no_more_does_not_let_servers_of_a_living_gglib_end_themselves(
+    change: Callable[[Disk], None], disk: Disk, open_there: Opener
 ) -> None:
-    """The lease is renewed in its place, and one that is not is noticed all the same."""
+    """The lease is renewed in its place; where it cannot be, nobody is taken for gone."""
     async with open_there(orphan_ttl_s=4) as there:
         handle = await there.start()
         await there.until_healthy(handle)
-        disk.fill()
+        change(disk)
         with anyio.move_on_after(9) as waited:
             await there.runner.wait(handle)
         assert waited.cancelled_caught

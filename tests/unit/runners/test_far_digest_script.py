@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,7 @@ FOLDER = Path(ssh.__file__).parent
 SCRIPT = "".join((FOLDER / name).read_text() for name in ("far.sh", "far_digest.sh"))
 SHELLS = {"dash": ["dash"], "bash": ["bash", "--posix"], "busybox": ["busybox", "sh"]}
 #: What the script calls beside the tool that computes.
-TOOLS = ("env", "getconf", "mkdir", "mv", "rm", "sed", "sleep", "touch")
+TOOLS = ("env", "find", "getconf", "mkdir", "mv", "rm", "sed", "sleep", "touch")
 FILES = {"text": b"what lies there\n" * 5000, "nothing": b""}
 LARGE_BYTES = 2**40
 
@@ -95,13 +97,12 @@ def test_file_that_cannot_be_read_ends_with_a_status(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("shell", list(SHELLS))
 def test_forgotten_reading_ends_at_once(shell: str, tmp_path: Path) -> None:
-    """How far it had come was told; a machine that was started anew leaves nothing of it."""
+    """How far it had come was told."""
     large = tmp_path / "large"
     large.touch()
     with large.open("r+b") as file:
         file.truncate(LARGE_BYTES)
     session = f"""
-        mkdir -p "$GGLIB_DATA/digests/earlier-boot/key"
         gglib_digest key 60 {large}
         at=0
         until [ "$at" -gt 1000000 ]; do
@@ -120,6 +121,19 @@ def test_forgotten_reading_ends_at_once(shell: str, tmp_path: Path) -> None:
     assert run_script(shell, tmp_path, session, "sha256sum") == ["going", "over"]
     assert not list((tmp_path / "far" / "digests").glob("*/*"))
     assert readers_of(large) == []
+
+
+@pytest.mark.parametrize("shell", list(SHELLS))
+def test_what_another_boot_left_a_day_ago_is_removed(shell: str, tmp_path: Path) -> None:
+    """What is younger may be at work, on another machine that has the same home."""
+    digests = tmp_path / "far" / "digests"
+    for name, age_s in {"earlier boot": 90_000, "other machine": 80_000}.items():
+        (digests / name / "key").mkdir(parents=True)
+        os.utime(digests / name, (time.time() - age_s,) * 2)
+    session = "gglib_digest key 60 /etc/hostname\ngglib_forget_digest key\n"
+    assert run_script(shell, tmp_path, session, "sha256sum") == ["going"]
+    assert (digests / "other machine" / "key").exists()
+    assert not (digests / "earlier boot").exists()
 
 
 def test_reading_that_nobody_asks_for_ends_by_itself(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Health checks through the forward, which prove once who answers."""
+"""Health checks through the forward, which prove once for each connection who answers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ __all__ = ["Checkup"]
 class _Patient:
     path: str = "/health"
     statuses: frozenset[int] = frozenset({200})
-    proven: bool = False
+    proven_through: int | None = None
+    """The connection through which the one who answers was last known to be the server."""
     last_check: float | None = None
 
 
@@ -80,11 +81,11 @@ class Checkup:
             if patient is None:
                 patient = await self._found(handle)
             await self._link.machine()
-            await self._link.lead(handle.server_id, handle.port)
+            await self._link.lead_again(handle.server_id, handle.port)
             answer = await self._probe.probe(
                 handle.base_url, path=patient.path, statuses=patient.statuses
             )
-            if answer.healthy and not patient.proven:
+            if answer.healthy and patient.proven_through != self._link.times_made:
                 answer = await self._proven(handle, patient, answer)
             elif not answer.healthy:
                 await self._require(handle)
@@ -120,6 +121,7 @@ class Checkup:
     async def _proven(
         self, handle: ProcessHandle, patient: _Patient, answer: ServerHealth
     ) -> ServerHealth:
+        through = self._link.times_made
         holder = await self._servers.holder(handle)
         if holder == "gone":
             self.forget(handle)
@@ -131,7 +133,7 @@ class Checkup:
             return ServerHealth.unhealthy(
                 f"port {handle.port} is held by {name}", port_held_by=name
             )
-        patient.proven = True
+        patient.proven_through = through
         return answer
 
     async def _require(self, handle: ProcessHandle) -> None:

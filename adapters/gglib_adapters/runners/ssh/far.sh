@@ -10,6 +10,7 @@
 #   asked     names the stop that ends it
 #   ending/   there while it is being ended; ended: "gone", or who survived
 #   log, log.1
+#   watched   written, in its place, by who minds the lease: where nobody can write, it is not renewed
 
 exec 2> /dev/null
 trap '' HUP
@@ -41,7 +42,7 @@ gglib_hello() { # DATA_DIR SITE LINE: says who the machine is, or what it lacks;
   else GGLIB_NAP=1 GGLIB_NAPS_PER_S=1; fi
   # What they were to stop was on its way over lines that have ended.
   for each in "$GGLIB_SITE"/*/called-off; do [ ! -e "$each" ] || rm -rf "${each%/*}"; done
-  echo "ready $(getconf CLK_TCK) $(gglib_line) $GGLIB_DATA"
+  echo "ready $(getconf CLK_TCK || echo 100) $(gglib_line) $GGLIB_DATA"
 }
 
 gglib_line() { # who carries this connection: BOOT_ID:PID:TICKS:PARENT:PARENT_TICKS
@@ -100,6 +101,10 @@ gglib_say_state() { # FOLDER
 
 gglib_state() { # ID
   gglib_say_state "$GGLIB_SITE/$1"
+}
+
+gglib_living() { # ID...: those of them that run
+  for each in "$@"; do ! gglib_alive "$GGLIB_SITE/$each" || echo "$each"; done
 }
 
 gglib_list() { # every server on record: a line of its state, a line of its handle
@@ -365,7 +370,9 @@ gglib_watch_lease() { # ID TTL_S: ends the server when nobody has renewed the le
   while gglib_alive "$GGLIB_SITE/$1"; do
     now=
     read -r now < "$GGLIB_SITE/lease"
-    if [ "$now" = "$last" ]; then idle=$((idle + step)); else idle=0 last=$now; fi
+    # While the disk takes nothing, as one that may only be read, its silence says nothing.
+    if echo yes 1<> "$GGLIB_SITE/$1/watched" && [ "$now" = "$last" ]; then idle=$((idle + step))
+    else idle=0 last=$now; fi
     if [ "$idle" -ge "$2" ] &&
       { mkdir "$GGLIB_SITE/$1/ending" || ! gglib_is_ending "$GGLIB_SITE/$1"; }; then
       gglib_end "$1" $((10 * GGLIB_NAPS_PER_S))

@@ -9,7 +9,8 @@ gglib_digest() ( # KEY PATIENCE_S PATH: has it computed in the background of thi
   digests=$GGLIB_DATA/digests/$GGLIB_BOOT folder=$GGLIB_DATA/digests/$GGLIB_BOOT/$1
   patience=$2 file=$3
   for each in "$GGLIB_DATA"/digests/*; do # what was cut off when the machine went down
-    [ "$each" = "$digests" ] || rm -rf "$each"
+    # A home may be shared: what is of today may be another machine's, and at work.
+    [ "$each" = "$digests" ] || [ -z "$(find "$each" -prune -mtime +0)" ] || rm -rf "$each"
   done
   if [ -d "$folder" ]; then echo going; exit; fi # asked for before the line was cut
   if command -v sha256sum > /dev/null; then set -- sha256sum

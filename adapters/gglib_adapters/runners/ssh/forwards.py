@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
@@ -37,9 +38,9 @@ class Forwards:
         self._lock = anyio.Lock()
 
     @property
-    def wanted(self) -> bool:
-        """Whether there is a server to be reached."""
-        return bool(self._wanted)
+    def wanted(self) -> Collection[str]:
+        """The servers that are to be reached."""
+        return self._wanted.keys()
 
     def path_of(self, server_id: str) -> Path:
         """Return the server's socket."""
@@ -76,6 +77,11 @@ class Forwards:
                 if server_id not in self._held:
                     await self._forward(server_id)
 
+    def give_up(self, server_ids: Collection[str]) -> None:
+        """Let no new connection lead to servers that have ended: others may have their ports."""
+        for server_id in server_ids:
+            self._wanted.pop(server_id, None)
+
     async def leads_to(self, port: int) -> bool:
         """Return whether a socket can be made here that leads to a listening ``port`` there."""
         name = f"trial-{os.urandom(4).hex()}"
@@ -101,9 +107,13 @@ class Forwards:
         path = self.path_of(server_id)
         if ssh is None or port is None:
             return
-        if await anyio.to_thread.run_sync(_answers, path):
+        try:
+            if await anyio.to_thread.run_sync(_answers, path):
+                return
+            path.unlink(missing_ok=True)
+        except OSError:
+            # Who cannot look, as without a descriptor, takes nothing away from who may answer.
             return
-        path.unlink(missing_ok=True)
         # What ssh cannot do now is seen by the health of the server, and tried again then.
         if await _run(ssh.forward(self._control, path, port)):
             # The connection may have been lost meanwhile; the next one makes its own way.
@@ -114,6 +124,11 @@ class Forwards:
 
 
 def _answers(path: Path) -> bool:
+    """Return whether somebody answers there.
+
+    Raises:
+        OSError: that cannot be tried.
+    """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as trial:
         trial.settimeout(1)
         try:

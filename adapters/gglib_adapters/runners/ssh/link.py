@@ -62,6 +62,7 @@ class Link:
         "_shell",
         "_site",
         "forwards",
+        "times_made",
     )
 
     def __init__(
@@ -86,6 +87,8 @@ class Link:
         self._demand = anyio.Event()
         self._settled = anyio.Event()
         self.forwards = Forwards(folder)
+        self.times_made = 0
+        """Tells connections apart: what was seen through one may have changed by the next."""
 
     @property
     def is_up(self) -> bool:
@@ -153,8 +156,17 @@ class Link:
         self.forwards.leave()
 
     async def lead(self, server_id: str, port: int) -> None:
-        """Let the server's socket lead to its port, from now on, as often as the line is cut."""
+        """Let a running server's socket lead to its port, as often as the line is cut."""
         await self.forwards.add(server_id, port)
+
+    async def lead_again(self, server_id: str, port: int) -> None:
+        """The same for a server that may have ended: then somebody else may have its port.
+
+        Raises:
+            NodeUnreachable: the machine cannot be asked.
+        """
+        if server_id in self.forwards.wanted or await self.ask("gglib_living", server_id):
+            await self.lead(server_id, port)
 
     async def run(self) -> None:
         """Connect when somebody asks, and again when the line is cut, until cancelled."""
@@ -191,7 +203,7 @@ class Link:
 
     @property
     def _is_wanted(self) -> bool:
-        return self.forwards.wanted or self._has_work()
+        return bool(self.forwards.wanted) or self._has_work()
 
     async def _connected(self) -> FarShell:
         while True:
@@ -213,17 +225,32 @@ class Link:
     async def _hold(self) -> NodeUnreachable | None:
         """Connect; return why that cannot be done, or nothing when the connection is lost."""
         failure: NodeUnreachable | None = None
-        async with anyio.create_task_group() as parts:
-            try:
-                await self._carry(parts)
-            except NodeUnreachable as error:
-                failure = error
-            finally:
-                self._unsettle()
-                self.forwards.close()
-                self._control.unlink(missing_ok=True)
-                parts.cancel_scope.cancel()
+        try:
+            async with anyio.create_task_group() as parts:
+                try:
+                    await self._carry(parts)
+                finally:
+                    self._unsettle()
+                    self.forwards.close()
+                    self._control.unlink(missing_ok=True)
+                    parts.cancel_scope.cancel()
+        except* Exception as group:
+            failure = self._told(group)
         return failure
+
+    def _told(self, group: BaseExceptionGroup[Exception]) -> NodeUnreachable:
+        """Return what an attempt ended with: whatever that is, the next one may do better."""
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        if isinstance(error, NodeUnreachable):
+            return error
+        reason = f"gglib failed: {type(error).__name__}: {error}"
+        fix = "please report it"
+        if isinstance(error, OSError):
+            reason = f"this machine refuses: {error.strerror or error}"
+            fix = "is it short of open files, processes or memory (`ulimit -a`)?"
+        return NodeUnreachable(self._settings.host, Step.CONNECT, reason, fix)
 
     async def _carry(self, parts: anyio.abc.TaskGroup) -> None:
         ssh = OpenSsh.found(self._settings)
@@ -271,18 +298,27 @@ class Link:
             timeout_s=self._settings.connect_timeout_s,
         )
         self._machine = self._introduced(said.text)
+        self.times_made += 1
+        await self._give_up_ended(shell)
         await self.forwards.open(ssh, self._control)
         self._demand = anyio.Event()
         self._error = None
         self._shell = shell
         self._settled.set()
 
+    async def _give_up_ended(self, shell: FarShell) -> None:
+        """Leave the ports of servers that ended meanwhile to whoever has them now."""
+        if wanted := set(self.forwards.wanted):
+            limit_s = self._settings.connect_timeout_s
+            said = await shell.ask("gglib_living", *wanted, timeout_s=limit_s)
+            self.forwards.give_up(wanted.difference(said.text.split()))
+
     def _introduced(self, said: str) -> FarMachine:
         host = self._settings.host
         word, _, rest = said.partition(" ")
-        if word == "ready":
-            ticks, line, data_dir = rest.split(" ", 2)
-            return FarMachine(int(ticks), data_dir, line)
+        match [word, *rest.split(" ", 2)]:
+            case ["ready", ticks, line, data_dir] if ticks.isdecimal() and int(ticks):
+                return FarMachine(int(ticks), data_dir, line)
         if word == "data":
             reason = f"its data directory cannot be made: {rest}"
             fix = "make room there, or choose another data_dir in the runner's section"

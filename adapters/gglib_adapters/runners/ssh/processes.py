@@ -53,10 +53,12 @@ async def running(command: list[str]) -> AsyncIterator[anyio.abc.Process]:
     try:
         yield process
     finally:
-        with suppress(ProcessLookupError):
-            _kill(process)
-        with anyio.CancelScope(shield=True):
-            await process.aclose()
+        try:
+            with suppress(ProcessLookupError):
+                _kill(process)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await process.aclose()
 
 
 def _kill(process: anyio.abc.Process) -> None:
@@ -70,7 +72,14 @@ def _kill(process: anyio.abc.Process) -> None:
     if sys.platform != "linux":
         process.kill()
         return
-    descriptor = os.pidfd_open(process.pid)
+    try:
+        descriptor = os.pidfd_open(process.pid)
+    except ProcessLookupError:
+        return
+    except OSError:
+        # No descriptor is left, or Linux is older than 5.3: a lost status is the lesser evil.
+        process.kill()
+        return
     try:
         with suppress(ChildProcessError):
             # Fails for whatever is no child of ours; WNOWAIT takes no status away.

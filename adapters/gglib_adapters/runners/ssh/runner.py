@@ -187,7 +187,8 @@ class SshProcessRunner(ProcessRunner):
         try:
             with anyio.move_on_after(_RETURN_S):
                 await self._link.machine()
-                await self._link.lead(handle.server_id, handle.port)
+                # That a server has ended is told by others: to one that has, nothing leads.
+                await self._link.lead_again(handle.server_id, handle.port)
                 return None
         except NodeUnreachable as error:
             return error
