@@ -191,7 +191,10 @@ class Schedules(RuleBasedStateMachine):
         for model in self.models:
             servers = self.desk.servers(model)
             phases = [its for each, its in servers.items() if each not in self.desk.lost]
-            assert sum(its not in ("away", "stopping") for its in phases) <= model.replicas
+            state = self.desk.scheduler.state(model.model_id)
+            residents = () if state is None else state.residents
+            staying = [each for each in residents if not (each.is_away or each.is_leaving)]
+            assert len(staying) <= model.replicas
             if "away" not in phases:
                 # One that returns goes at once, or the one that was started in its place does.
                 assert len(phases) <= model.replicas + bool(model.elsewhere)

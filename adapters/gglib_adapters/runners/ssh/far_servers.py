@@ -202,6 +202,9 @@ class FarServers:
         match words:
             case ["running" | "ended" as word, pid, ticks, boot_time, *status]:
                 ticks_per_s = (await self._link.machine()).ticks_per_s
+                if not all(each.isdecimal() for each in (pid, ticks, boot_time, *status[:1])):
+                    # Anybody with that account may write anything there: it names no process.
+                    return FarState(running=False)
                 code = int(status[0]) if status else None
                 return FarState(
                     running=word == "running",
