@@ -23,6 +23,8 @@ __all__ = ["GoneCallback", "Slot", "Slots"]
 GoneCallback = Callable[[RunningServer, Closing | None], None]
 #: How often it is looked whether there is a way again to a server.
 _LOOK_AGAIN_S = 0.5
+#: How long, at last, it is waited after an attempt to end one that failed.
+_STOP_AGAIN_MAX_S = 10.0
 
 
 @attrs.define(eq=False)
@@ -193,15 +195,21 @@ class Slots:
 
     async def _stop_later(self, server: RunningServer) -> None:
         """End a server that could not be ended, when there is a way to its machine again."""
-        with anyio.CancelScope() as scope, suppress(GglibError):
+        pause_s = _LOOK_AGAIN_S
+        # One that survives keeps its row; whatever a stranger's runner raises, the others live.
+        with anyio.CancelScope() as scope, suppress(Exception):
             self._late_stops.add(scope)
             while True:
-                await self._clock.sleep(_LOOK_AGAIN_S)
+                await self._clock.sleep(pause_s)
+                # Each attempt to end it is put on record, and told: none without a way.
+                if await self.way_to(server) is not None:
+                    pause_s = _LOOK_AGAIN_S
+                    continue
                 try:
                     await self._serving.stop(server)
                     break
                 except NodeUnreachable:
-                    continue
+                    pause_s = min(2 * pause_s, _STOP_AGAIN_MAX_S)
         self._late_stops.discard(scope)
 
     async def _observe(self, server: RunningServer) -> None:

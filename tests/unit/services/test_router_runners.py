@@ -13,6 +13,7 @@ import pytest
 
 from gglib.bootstrap import Composition, SystemClock, compose
 from gglib.domain.device import Device
+from gglib.domain.handle import ProcessHandle
 from gglib.domain.model import Model, ModelDefaults
 from gglib.domain.ownership import OwnerKind
 from gglib.errors import BreakerOpen, NodeUnreachable, NotStarted, StartFailed
@@ -33,6 +34,19 @@ BOTH: dict[str, Any] = {"runner": ("box", "attic"), "concurrency_limit": 1}
 def away(node: str) -> NodeUnreachable:
     """Return why a machine cannot be reached."""
     return NodeUnreachable(node, "connect", "connection refused", "is it on?")
+
+
+class BrokenWay(MockRunner):
+    """Cannot tell whether there is a way, for a reason of its own."""
+
+    def __init__(self, **how: Any) -> None:
+        super().__init__(**how)
+        self.broke = anyio.Event()
+
+    async def way_to(self, handle: ProcessHandle) -> NodeUnreachable | None:
+        """Break."""
+        self.broke.set()
+        raise RuntimeError(handle.server_id)
 
 
 @attrs.frozen
@@ -72,7 +86,11 @@ class House:
 
 @asynccontextmanager
 async def house(
-    folder: Path, *, box: MockRunner | None = None, owner: OwnerKind = OwnerKind.LIBRARY
+    folder: Path,
+    *,
+    box: MockRunner | None = None,
+    owner: OwnerKind = OwnerKind.LIBRARY,
+    events: RecordingSink | None = None,
 ) -> AsyncIterator[House]:
     """Hold one for the block; each machine has 8 GiB."""
     clock = SystemClock()
@@ -86,7 +104,9 @@ async def house(
         mock_adapters(MockRunner(clock=clock)), runners={"box": box, "attic": attic}
     )
     settings = Settings(data_dir=folder, pool=PoolSettings(health_check_interval_s=0.05))
-    async with compose(settings, events=RecordingSink(), clock=clock, given=given) as parts:
+    async with compose(
+        settings, events=events or RecordingSink(), clock=clock, given=given
+    ) as parts:
         serving = await parts.serving(owner)
         with anyio.fail_after(10):
             async with parts.pool(serving) as (router, pool):
@@ -287,6 +307,40 @@ async def test_model_that_is_unloaded_while_its_machine_is_away_ends_when_it_is_
         found.box.away = None
         while found.box.running or await (await found.parts.registry()).list():
             await anyio.sleep(0.01)
+
+
+async def test_server_that_was_to_end_is_asked_to_only_when_there_is_a_way_to_it(
+    tmp_path: Path,
+) -> None:
+    """Each attempt would be told, and written into its row."""
+    events = RecordingSink()
+    async with house(tmp_path, events=events) as found:
+        model = await found.add("qwen", **BOTH)
+        async with found.router.lease(model) as lease:
+            await found.lose(lease.server)
+        found.router.unload(model)
+        await found.router.wait_unloaded(model)
+        asked = len(found.box.calls)
+        while len(found.box.calls) < asked + 3:
+            await anyio.sleep(0.01)
+        assert {call.method for call in found.box.calls[asked:]} == {"way_to"}
+        assert events.names.count("server.failed") == 1
+
+
+async def test_runner_that_breaks_when_it_is_to_end_a_server_late_takes_down_no_other(
+    tmp_path: Path,
+) -> None:
+    """A stranger's may raise anything."""
+    box = BrokenWay(clock=SystemClock(), name="box", node="box")
+    async with house(tmp_path, box=box) as found:
+        model = await found.add("qwen", runner="box")
+        other = await found.add("llama", runner="attic")
+        assert await found.served_by(model) == "box"
+        box.away = away("box")
+        found.router.unload(model)
+        await found.router.wait_unloaded(model)
+        await box.broke.wait()
+        assert await found.served_by(other) == "attic"
 
 
 async def test_model_that_loses_a_runner_loses_its_server_there(tmp_path: Path) -> None:
