@@ -41,6 +41,8 @@ class Slot:
     #: that waits for every server's end.
     scope: anyio.CancelScope = attrs.Factory(partial(anyio.CancelScope, shield=True))
     stop_asked: bool = False
+    spares_by_hand: bool = False
+    """Whether it is only let go if it was started by hand."""
     search: anyio.CancelScope = attrs.Factory(anyio.CancelScope)
     """Of the search for a way to it."""
     announced: bool = False
@@ -124,10 +126,14 @@ class Slots:
         slot.search = anyio.CancelScope()
         self._tasks.start_soon(self._search, slot, slot.search)
 
-    def stop(self, number: int, cut: Closing | None) -> None:
-        """Ask one to go; ``cut``: in the midst of what it does, for that reason."""
+    def stop(self, number: int, cut: Closing | None, *, spares_by_hand: bool = False) -> None:
+        """Ask one to go; ``cut``: in the midst of what it does, for that reason.
+
+        ``spares_by_hand``: if it was started by hand it runs on, and is forgotten here.
+        """
         slot = self.present[number]
         slot.stop_asked = True
+        slot.spares_by_hand = spares_by_hand
         slot.search.cancel()
         if cut is not None:
             self._announce_gone(slot, cut)
@@ -229,7 +235,7 @@ class Slots:
                 # Whatever a stranger's runner raises, the others are seen to.
                 with suppress(Exception):
                     try:
-                        if self.closing:
+                        if self.closing or slot.spares_by_hand:
                             await self._serving.let_go(server)
                         else:
                             await self._serving.stop(server)

@@ -70,6 +70,15 @@ class House:
         async with self.router.lease(model) as lease:
             return lease.server.record.runner
 
+    async def take_over_by_hand(self, model: Model) -> RunningServer:
+        """Have a server of the model be started by hand, and the router take it over."""
+        alone = await self.parts.serving(OwnerKind.STANDALONE)
+        server = await self.serving.adopt((await alone.start(model)).record, model)
+        assert server is not None
+        assert server.by_hand
+        assert await self.router.take_over(server)
+        return server
+
     async def lose(self, server: RunningServer) -> None:
         """Let the machine of a server be away, and a request find that out."""
         runner = {"box": self.box, "attic": self.attic}[server.record.runner]
@@ -341,6 +350,36 @@ async def test_runner_that_breaks_when_it_is_to_end_a_server_late_takes_down_no_
         await found.router.wait_unloaded(model)
         await box.broke.wait()
         assert await found.served_by(other) == "attic"
+
+
+async def test_server_that_was_started_by_hand_runs_on_when_another_has_taken_its_place(
+    tmp_path: Path,
+) -> None:
+    """It is its starter's; pinned, as one that a gateway takes over is."""
+    async with house(tmp_path, owner=OwnerKind.GATEWAY) as found:
+        model = await found.add("qwen", **BOTH)
+        server = await found.take_over_by_hand(model)
+        await found.router.set_pinned(model, pinned=True)
+        await found.lose(server)
+        assert await found.served_by(model) == "attic"
+        found.box.away = None
+        await found.until(("attic", "ready"))
+        assert [each.server_id for each in found.box.running] == [server.server_id]
+        assert await (await found.parts.registry()).get(server.server_id) is not None
+
+
+async def test_server_that_was_started_by_hand_runs_on_when_its_model_was_removed_meanwhile(
+    tmp_path: Path,
+) -> None:
+    """As it would, had its machine been there."""
+    async with house(tmp_path, owner=OwnerKind.GATEWAY) as found:
+        model = await found.add("qwen", **BOTH)
+        server = await found.take_over_by_hand(model)
+        await found.lose(server)
+        found.router.retire(model)
+        found.box.away = None
+        await found.until()
+        assert [each.server_id for each in found.box.running] == [server.server_id]
 
 
 async def test_model_that_loses_a_runner_loses_its_server_there(tmp_path: Path) -> None:
