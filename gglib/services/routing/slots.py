@@ -53,6 +53,21 @@ class Slot:
     ended: anyio.Event = attrs.Factory(anyio.Event)
 
 
+@attrs.define(eq=False)
+class _LateStop:
+    """Of a server whose machine was away when it was to end."""
+
+    server: RunningServer
+    scope: anyio.CancelScope = attrs.Factory(anyio.CancelScope)
+    tried: anyio.Event = attrs.Factory(anyio.Event)
+    """The next attempt is over."""
+
+    def tell(self) -> None:
+        """Have it known that an attempt is over."""
+        tried, self.tried = self.tried, anyio.Event()
+        tried.set()
+
+
 class Slots:
     """Starts servers, watches them, and ends them when they are asked to go."""
 
@@ -86,8 +101,7 @@ class Slots:
         self._on_end = on_end
         self._on_forgotten = on_forgotten
         self._gone_callbacks: list[GoneCallback] = []
-        self._late_stops: set[anyio.CancelScope] = set()
-        """Of servers whose machine was away when they were to end."""
+        self._late_stops: set[_LateStop] = set()
 
     def on_server_gone(self, callback: GoneCallback) -> None:
         """See ``Router.on_server_gone``."""
@@ -144,6 +158,7 @@ class Slots:
         error: GglibError | None = None
         with slot.scope:
             try:
+                await self._room_on(slot.runner)
                 slot.server = await self._serving.start(
                     slot.model, runner=slot.runner, context_size=slot.context_size
                 )
@@ -196,27 +211,47 @@ class Slots:
 
     def give_up(self) -> None:
         """Wait for no machine that is away: its servers keep their rows, and are found by them."""
-        for scope in self._late_stops:
-            scope.cancel()
+        for late in self._late_stops:
+            late.scope.cancel()
 
-    async def _stop_later(self, server: RunningServer) -> None:
+    async def _room_on(self, runner: str | None) -> None:
+        """Return when those have ended there that were to end before, if there is a way to them.
+
+        They have no place any more, but their memory, until then.
+        """
+        pending = [
+            (late.server, late.tried)
+            for late in self._late_stops
+            if late.server.record.runner == runner
+        ]
+        for server, tried in pending:
+            # A stranger's runner that cannot tell of a way holds nobody up.
+            with suppress(Exception):
+                if await self.way_to(server) is not None:
+                    return
+                await tried.wait()
+
+    async def _stop_later(self, late: _LateStop) -> None:
         """End a server that could not be ended, when there is a way to its machine again."""
         pause_s = _LOOK_AGAIN_S
-        # One that survives keeps its row; whatever a stranger's runner raises, the others live.
-        with anyio.CancelScope() as scope, suppress(Exception):
-            self._late_stops.add(scope)
-            while True:
-                await self._clock.sleep(pause_s)
-                # Each attempt to end it is put on record, and told: none without a way.
-                if await self.way_to(server) is not None:
-                    pause_s = _LOOK_AGAIN_S
-                    continue
-                try:
-                    await self._serving.stop(server)
-                    break
-                except NodeUnreachable:
-                    pause_s = min(2 * pause_s, _STOP_AGAIN_MAX_S)
-        self._late_stops.discard(scope)
+        try:
+            # One that survives keeps its row; whatever a stranger's runner raises, others live.
+            with late.scope, suppress(Exception):
+                while True:
+                    await self._clock.sleep(pause_s)
+                    # Each attempt to end it is put on record, and told: none without a way.
+                    if await self.way_to(late.server) is not None:
+                        pause_s = _LOOK_AGAIN_S
+                        continue
+                    try:
+                        await self._serving.stop(late.server)
+                        break
+                    except NodeUnreachable:
+                        pause_s = min(2 * pause_s, _STOP_AGAIN_MAX_S)
+                        late.tell()
+        finally:
+            self._late_stops.discard(late)
+            late.tell()
 
     async def _observe(self, server: RunningServer) -> None:
         if self._ledger is not None:
@@ -241,7 +276,9 @@ class Slots:
                             await self._serving.stop(server)
                     except NodeUnreachable:
                         if not self.closing:
-                            self._tasks.start_soon(self._stop_later, server)
+                            late = _LateStop(server)
+                            self._late_stops.add(late)
+                            self._tasks.start_soon(self._stop_later, late)
         slot.ended.set()
         self.note_end(slot, error)
         if server is None:

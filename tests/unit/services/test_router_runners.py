@@ -49,6 +49,14 @@ class BrokenWay(MockRunner):
         raise RuntimeError(handle.server_id)
 
 
+class Flapping(MockRunner):
+    """Has a way when it is asked, and none by the time it is used."""
+
+    async def way_to(self, handle: ProcessHandle) -> NodeUnreachable | None:
+        """There is one."""
+        return None
+
+
 @attrs.frozen
 class House:
     """A router over two machines, ``box`` and ``attic``."""
@@ -316,6 +324,49 @@ async def test_model_that_is_unloaded_while_its_machine_is_away_ends_when_it_is_
         found.box.away = None
         while found.box.running or await (await found.parts.registry()).list():
             await anyio.sleep(0.01)
+
+
+async def test_start_on_a_machine_that_is_back_waits_for_the_end_of_what_was_unloaded_there(
+    tmp_path: Path,
+) -> None:
+    """That has its memory until then; while the machine is away, who asks is told so at once."""
+    async with house(tmp_path) as found:
+        models = [
+            await found.add(name, runner="box", memory_bytes=3 * GIB) for name in ("qwen", "phi")
+        ]
+        other = await found.add("llama", runner="box", memory_bytes=6 * GIB)
+        for model in models:
+            assert await found.served_by(model) == "box"
+        found.box.away = away("box")
+        for model in models:
+            found.router.unload(model)
+            await found.router.wait_unloaded(model)
+        with pytest.raises(NodeUnreachable):
+            await found.router.acquire(other)
+        asked = len(found.box.called)
+        found.box.away = None
+        assert await found.served_by(other) == "box"
+        *ended, last = found.box.called[asked:]
+        assert (sorted(ended), last) == (["stop phi", "stop qwen"], "start llama")
+
+
+async def test_router_ends_though_a_start_waits_for_the_end_of_another(
+    tmp_path: Path,
+) -> None:
+    """What is not ended by then keeps its row, and the next gglib sees to it."""
+    box = Flapping(clock=SystemClock(), name="box", node="box")
+    async with house(tmp_path, box=box) as found:
+        model = await found.add("qwen", runner="box")
+        assert await found.served_by(model) == "box"
+        box.away = away("box")
+        found.router.unload(model)
+        await found.router.wait_unloaded(model)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(found.router.acquire, model)
+            await found.until(("box", "starting"))
+            tasks.cancel_scope.cancel()
+        await found.router.close()
+    assert len(box.starts()) == 1
 
 
 async def test_server_that_was_to_end_is_asked_to_only_when_there_is_a_way_to_it(
