@@ -11,6 +11,7 @@ import attrs
 from anyio.abc import TaskGroup
 
 from gglib.domain.model import Model
+from gglib.domain.ownership import ServerRecord
 from gglib.errors import GglibError, NodeUnreachable, NotRunning, StartFailed
 from gglib.ports.clock import Clock
 from gglib.services.memory_ledger import MemoryLedger
@@ -55,9 +56,9 @@ class Slot:
 
 @attrs.define(eq=False)
 class _LateStop:
-    """Of a server whose machine was away when it was to end."""
+    """Of a server whose machine was away when it was to end, or when its start had failed."""
 
-    server: RunningServer
+    record: ServerRecord
     scope: anyio.CancelScope = attrs.Factory(anyio.CancelScope)
     tried: anyio.Event = attrs.Factory(anyio.Event)
     """The next attempt is over."""
@@ -220,16 +221,20 @@ class Slots:
         They have no place any more, but their memory, until then.
         """
         pending = [
-            (late.server, late.tried)
-            for late in self._late_stops
-            if late.server.record.runner == runner
+            (late.record, late.tried) for late in self._late_stops if late.record.runner == runner
         ]
-        for server, tried in pending:
+        for record, tried in pending:
             # A stranger's runner that cannot tell of a way holds nobody up.
             with suppress(Exception):
-                if await self.way_to(server) is not None:
+                if await self._serving.way_to_record(record) is not None:
                     return
                 await tried.wait()
+
+    def _begin_stop_later(self, record: ServerRecord) -> None:
+        if not self.closing:
+            late = _LateStop(record)
+            self._late_stops.add(late)
+            self._tasks.start_soon(self._stop_later, late)
 
     async def _stop_later(self, late: _LateStop) -> None:
         """End a server that could not be ended, when there is a way to its machine again."""
@@ -240,11 +245,11 @@ class Slots:
                 while True:
                     await self._clock.sleep(pause_s)
                     # Each attempt to end it is put on record, and told: none without a way.
-                    if await self.way_to(late.server) is not None:
+                    if await self._serving.way_to_record(late.record) is not None:
                         pause_s = _LOOK_AGAIN_S
                         continue
                     try:
-                        await self._serving.stop(late.server)
+                        await self._serving.stop_record(late.record)
                         break
                     except NodeUnreachable:
                         pause_s = min(2 * pause_s, _STOP_AGAIN_MAX_S)
@@ -275,10 +280,9 @@ class Slots:
                         else:
                             await self._serving.stop(server)
                     except NodeUnreachable:
-                        if not self.closing:
-                            late = _LateStop(server)
-                            self._late_stops.add(late)
-                            self._tasks.start_soon(self._stop_later, late)
+                        self._begin_stop_later(server.record)
+        for record in self._serving.take_left():
+            self._begin_stop_later(record)
         slot.ended.set()
         self.note_end(slot, error)
         if server is None:

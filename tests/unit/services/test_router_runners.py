@@ -239,6 +239,32 @@ async def test_machine_that_goes_away_while_a_model_loads_is_not_waited_for(
                 await anyio.sleep(0.01)
             found.box.away = away("box")
         assert served == ["attic"]
+        assert len(found.box.running) == 1
+        found.box.away = None
+        registry = await found.parts.registry()
+        while found.box.running or len(await registry.list()) > 1:
+            await anyio.sleep(0.01)
+
+
+async def test_start_that_is_called_off_while_its_machine_is_away_is_ended_when_it_is_back(
+    tmp_path: Path,
+) -> None:
+    """Nobody waits for it any more, so nobody else would find what it left."""
+    async with house(tmp_path) as found:
+        model = await found.add("qwen", runner="box")
+        found.box.script("qwen", MockScript(load_s=600))
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(found.router.acquire, model)
+            while not found.box.running:
+                await anyio.sleep(0.01)
+            found.box.away = away("box")
+            tasks.cancel_scope.cancel()
+        await found.until()
+        assert len(found.box.running) == 1
+        found.box.away = None
+        registry = await found.parts.registry()
+        while found.box.running or await registry.list():
+            await anyio.sleep(0.01)
 
 
 async def test_requests_go_elsewhere_while_a_machine_is_away_and_its_server_is_found_again(
