@@ -328,10 +328,14 @@ class ServingService:
         """Return why there is no way to the server now, if so; see ``ProcessRunner.way_to``."""
         return await self._runners[server.record.runner].way_to(server.handle)
 
-    async def way_to_record(self, record: ServerRecord) -> NodeUnreachable | None:
-        """Return why there is no way to the server on record now, if so."""
+    async def is_running(self, record: ServerRecord) -> bool:
+        """Return whether the server on record, which was spawned, has not ended.
+
+        Raises:
+            NodeUnreachable: its machine cannot be asked.
+        """
         assert record.handle is not None
-        return await self._runners[record.runner].way_to(record.handle)
+        return await self._runners[record.runner].is_running(record.handle)
 
     def take_left(self) -> list[ServerRecord]:
         """Return, once each, what starts left on machines that had gone away: to be stopped."""

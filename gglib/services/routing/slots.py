@@ -224,11 +224,11 @@ class Slots:
             (late.record, late.tried) for late in self._late_stops if late.record.runner == runner
         ]
         for record, tried in pending:
-            # A stranger's runner that cannot tell of a way holds nobody up.
-            with suppress(Exception):
-                if await self._serving.way_to_record(record) is not None:
-                    return
-                await tried.wait()
+            try:
+                await self._serving.is_running(record)
+            except Exception:  # its machine is away, or a stranger's runner cannot tell
+                return
+            await tried.wait()
 
     def _begin_stop_later(self, record: ServerRecord) -> None:
         if not self.closing:
@@ -244,8 +244,11 @@ class Slots:
             with late.scope, suppress(Exception):
                 while True:
                     await self._clock.sleep(pause_s)
-                    # Each attempt to end it is put on record, and told: none without a way.
-                    if await self._serving.way_to_record(late.record) is not None:
+                    # Each attempt to end it is put on record, and told: none without a way. A
+                    # way of its own would have to be closed again, if it has ended by then.
+                    try:
+                        await self._serving.is_running(late.record)
+                    except NodeUnreachable:
                         pause_s = _LOOK_AGAIN_S
                         continue
                     try:

@@ -36,25 +36,25 @@ def away(node: str) -> NodeUnreachable:
     return NodeUnreachable(node, "connect", "connection refused", "is it on?")
 
 
-class BrokenWay(MockRunner):
-    """Cannot tell whether there is a way, for a reason of its own."""
+class Broken(MockRunner):
+    """Cannot tell whether a server runs, for a reason of its own."""
 
     def __init__(self, **how: Any) -> None:
         super().__init__(**how)
         self.broke = anyio.Event()
 
-    async def way_to(self, handle: ProcessHandle) -> NodeUnreachable | None:
+    async def is_running(self, handle: ProcessHandle) -> bool:
         """Break."""
         self.broke.set()
         raise RuntimeError(handle.server_id)
 
 
 class Flapping(MockRunner):
-    """Has a way when it is asked, and none by the time it is used."""
+    """Tells whether a server runs, and is away by the time it is to be ended."""
 
-    async def way_to(self, handle: ProcessHandle) -> NodeUnreachable | None:
-        """There is one."""
-        return None
+    async def is_running(self, handle: ProcessHandle) -> bool:
+        """It does."""
+        return True
 
 
 @attrs.frozen
@@ -409,7 +409,7 @@ async def test_server_that_was_to_end_is_asked_to_only_when_there_is_a_way_to_it
         asked = len(found.box.calls)
         while len(found.box.calls) < asked + 3:
             await anyio.sleep(0.01)
-        assert {call.method for call in found.box.calls[asked:]} == {"way_to"}
+        assert {call.method for call in found.box.calls[asked:]} == {"is_running"}
         assert events.names.count("server.failed") == 1
 
 
@@ -417,7 +417,7 @@ async def test_runner_that_breaks_when_it_is_to_end_a_server_late_takes_down_no_
     tmp_path: Path,
 ) -> None:
     """A stranger's may raise anything."""
-    box = BrokenWay(clock=SystemClock(), name="box", node="box")
+    box = Broken(clock=SystemClock(), name="box", node="box")
     async with house(tmp_path, box=box) as found:
         model = await found.add("qwen", runner="box")
         other = await found.add("llama", runner="attic")
