@@ -113,6 +113,7 @@ class ServingService:
         self._registry = registry
         self._engines = engines
         self._clock = clock
+        self._left: list[ServerRecord] = []
         self._reports = ServerReports(clock=clock, events=events)
         self._questions = ServerQuestions(server_client, clock=clock, events=events)
         self._starter = Starter(
@@ -123,6 +124,7 @@ class ServingService:
             owner=owner,
             timeout_s=start_timeout_s,
             keep_alive=keep_alive,
+            on_left=self._left.append,
         )
         self._owner = owner
         self._servers: dict[str, RunningServer] = {}
@@ -330,6 +332,21 @@ class ServingService:
     async def way_to(self, server: RunningServer) -> NodeUnreachable | None:
         """Return why there is no way to the server now, if so; see ``ProcessRunner.way_to``."""
         return await self._runners[server.record.runner].way_to(server.handle)
+
+    async def is_running(self, record: ServerRecord) -> bool:
+        """Return whether the server on record, which was spawned, has not ended.
+
+        Raises:
+            NodeUnreachable: its machine cannot be asked.
+        """
+        assert record.handle is not None
+        return await self._runners[record.runner].is_running(record.handle)
+
+    def take_left(self) -> list[ServerRecord]:
+        """Return, once each, what starts left on machines that had gone away: to be stopped."""
+        left = self._left.copy()
+        self._left.clear()
+        return left
 
     def answers_while_busy(self, server: RunningServer) -> bool:
         """Whether a server of its engine that does not answer hangs, whatever it works on."""

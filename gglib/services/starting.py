@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 
 import anyio
 import attrs
@@ -13,7 +14,7 @@ from gglib.domain.ids import new_server_id
 from gglib.domain.ownership import Owner, ServerRecord
 from gglib.domain.server_props import ServerProps
 from gglib.domain.state import ServerState
-from gglib.errors import NotRunning, PortInUse, StartFailed, StartTimeout
+from gglib.errors import NodeUnreachable, NotRunning, PortInUse, StartFailed, StartTimeout
 from gglib.ports.clock import Clock
 from gglib.ports.engine import Engine
 from gglib.ports.process_runner import ProcessRunner
@@ -61,6 +62,7 @@ class Starter:
     __slots__ = (
         "_clock",
         "_keep_alive",
+        "_on_left",
         "_owner",
         "_questions",
         "_registry",
@@ -78,7 +80,10 @@ class Starter:
         owner: Owner,
         timeout_s: float,
         keep_alive: bool,
+        on_left: Callable[[ServerRecord], None],
     ) -> None:
+        """``on_left`` is told what could not be ended, since its machine had gone away."""
+        self._on_left = on_left
         self._registry = registry
         self._clock = clock
         self._reports = reports
@@ -183,6 +188,8 @@ class Starter:
             except Exception as survived:
                 # Its row is what leads to it later.
                 await self._registry.put(attrs.evolve(record, state=ServerState.FAILED))
+                if isinstance(survived, NodeUnreachable):
+                    self._on_left(record)
                 error.add_note(str(survived))
                 self._reports.failed(record, survived)
                 return

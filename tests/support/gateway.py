@@ -97,6 +97,9 @@ class FakeServing:
     async def way_to(self, server: RunningServer) -> NodeUnreachable | None:
         return None
 
+    def take_left(self) -> list[ServerRecord]:
+        return []
+
     async def wait_gone(self, server: RunningServer) -> int | None:
         await self.deaths[server.server_id].wait()
         return None

@@ -33,6 +33,8 @@ class Stop:
     server: int
     model_id: int
     cut: Closing | None = None
+    spares_by_hand: bool = False
+    """Nobody asked for its end: one that was started by hand runs on by itself."""
 
 
 @attrs.frozen

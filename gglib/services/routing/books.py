@@ -110,7 +110,8 @@ class Books:
         resident.phase = ResidentPhase.STOPPING
         resident.stopping_since = now
         cut = resident.closing if resident.in_flight else None
-        self.actions.append(Stop(resident.server, resident.model.terms.model_id, cut))
+        spares = resident.closing in (Closing.SURPLUS, Closing.CHANGED)
+        self.actions.append(Stop(resident.server, resident.model.terms.model_id, cut, spares))
 
     def least_useful(self, runner: str | None) -> Resident | None:
         """Return the idle resident of a runner that was used longest ago, if one may go."""

@@ -616,8 +616,8 @@ class Router:
                     self._slots.start(number, model, runner, size)
                 case Await(server=number):
                     self._slots.await_way(number)
-                case Stop(server=number, cut=cut):
-                    self._slots.stop(number, cut)
+                case Stop(server=number, cut=cut, spares_by_hand=spares):
+                    self._slots.stop(number, cut, spares_by_hand=spares)
         if self._scheduler.is_idle:
             self._idle.set()
         self._set_alarm()

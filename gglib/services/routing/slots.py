@@ -11,6 +11,7 @@ import attrs
 from anyio.abc import TaskGroup
 
 from gglib.domain.model import Model
+from gglib.domain.ownership import ServerRecord
 from gglib.errors import GglibError, NodeUnreachable, NotRunning, StartFailed
 from gglib.ports.clock import Clock
 from gglib.services.memory_ledger import MemoryLedger
@@ -23,6 +24,8 @@ __all__ = ["GoneCallback", "Slot", "Slots"]
 GoneCallback = Callable[[RunningServer, Closing | None], None]
 #: How often it is looked whether there is a way again to a server.
 _LOOK_AGAIN_S = 0.5
+#: How long, at last, it is waited after an attempt to end one that failed.
+_STOP_AGAIN_MAX_S = 10.0
 
 
 @attrs.define(eq=False)
@@ -39,6 +42,8 @@ class Slot:
     #: that waits for every server's end.
     scope: anyio.CancelScope = attrs.Factory(partial(anyio.CancelScope, shield=True))
     stop_asked: bool = False
+    spares_by_hand: bool = False
+    """Whether it is only let go if it was started by hand."""
     search: anyio.CancelScope = attrs.Factory(anyio.CancelScope)
     """Of the search for a way to it."""
     announced: bool = False
@@ -47,6 +52,21 @@ class Slot:
     reason: str = "died"
     """Why it has ended."""
     ended: anyio.Event = attrs.Factory(anyio.Event)
+
+
+@attrs.define(eq=False)
+class _LateStop:
+    """Of a server whose machine was away when it was to end, or when its start had failed."""
+
+    record: ServerRecord
+    scope: anyio.CancelScope = attrs.Factory(anyio.CancelScope)
+    tried: anyio.Event = attrs.Factory(anyio.Event)
+    """The next attempt is over."""
+
+    def tell(self) -> None:
+        """Have it known that an attempt is over."""
+        tried, self.tried = self.tried, anyio.Event()
+        tried.set()
 
 
 class Slots:
@@ -82,8 +102,7 @@ class Slots:
         self._on_end = on_end
         self._on_forgotten = on_forgotten
         self._gone_callbacks: list[GoneCallback] = []
-        self._late_stops: set[anyio.CancelScope] = set()
-        """Of servers whose machine was away when they were to end."""
+        self._late_stops: set[_LateStop] = set()
 
     def on_server_gone(self, callback: GoneCallback) -> None:
         """See ``Router.on_server_gone``."""
@@ -122,10 +141,14 @@ class Slots:
         slot.search = anyio.CancelScope()
         self._tasks.start_soon(self._search, slot, slot.search)
 
-    def stop(self, number: int, cut: Closing | None) -> None:
-        """Ask one to go; ``cut``: in the midst of what it does, for that reason."""
+    def stop(self, number: int, cut: Closing | None, *, spares_by_hand: bool = False) -> None:
+        """Ask one to go; ``cut``: in the midst of what it does, for that reason.
+
+        ``spares_by_hand``: if it was started by hand it runs on, and is forgotten here.
+        """
         slot = self.present[number]
         slot.stop_asked = True
+        slot.spares_by_hand = spares_by_hand
         slot.search.cancel()
         if cut is not None:
             self._announce_gone(slot, cut)
@@ -136,6 +159,7 @@ class Slots:
         error: GglibError | None = None
         with slot.scope:
             try:
+                await self._room_on(slot.runner)
                 slot.server = await self._serving.start(
                     slot.model, runner=slot.runner, context_size=slot.context_size
                 )
@@ -188,21 +212,54 @@ class Slots:
 
     def give_up(self) -> None:
         """Wait for no machine that is away: its servers keep their rows, and are found by them."""
-        for scope in self._late_stops:
-            scope.cancel()
+        for late in self._late_stops:
+            late.scope.cancel()
 
-    async def _stop_later(self, server: RunningServer) -> None:
+    async def _room_on(self, runner: str | None) -> None:
+        """Return when those have ended there that were to end before, if there is a way to them.
+
+        They have no place any more, but their memory, until then.
+        """
+        pending = [
+            (late.record, late.tried) for late in self._late_stops if late.record.runner == runner
+        ]
+        for record, tried in pending:
+            try:
+                await self._serving.is_running(record)
+            except Exception:  # its machine is away, or a stranger's runner cannot tell
+                return
+            await tried.wait()
+
+    def _begin_stop_later(self, record: ServerRecord) -> None:
+        if not self.closing:
+            late = _LateStop(record)
+            self._late_stops.add(late)
+            self._tasks.start_soon(self._stop_later, late)
+
+    async def _stop_later(self, late: _LateStop) -> None:
         """End a server that could not be ended, when there is a way to its machine again."""
-        with anyio.CancelScope() as scope, suppress(GglibError):
-            self._late_stops.add(scope)
-            while True:
-                await self._clock.sleep(_LOOK_AGAIN_S)
-                try:
-                    await self._serving.stop(server)
-                    break
-                except NodeUnreachable:
-                    continue
-        self._late_stops.discard(scope)
+        pause_s = _LOOK_AGAIN_S
+        try:
+            # One that survives keeps its row; whatever a stranger's runner raises, others live.
+            with late.scope, suppress(Exception):
+                while True:
+                    await self._clock.sleep(pause_s)
+                    # Each attempt to end it is put on record, and told: none without a way. A
+                    # way of its own would have to be closed again, if it has ended by then.
+                    try:
+                        await self._serving.is_running(late.record)
+                    except NodeUnreachable:
+                        pause_s = _LOOK_AGAIN_S
+                        continue
+                    try:
+                        await self._serving.stop_record(late.record)
+                        break
+                    except NodeUnreachable:
+                        pause_s = min(2 * pause_s, _STOP_AGAIN_MAX_S)
+                        late.tell()
+        finally:
+            self._late_stops.discard(late)
+            late.tell()
 
     async def _observe(self, server: RunningServer) -> None:
         if self._ledger is not None:
@@ -221,13 +278,14 @@ class Slots:
                 # Whatever a stranger's runner raises, the others are seen to.
                 with suppress(Exception):
                     try:
-                        if self.closing:
+                        if self.closing or slot.spares_by_hand:
                             await self._serving.let_go(server)
                         else:
                             await self._serving.stop(server)
                     except NodeUnreachable:
-                        if not self.closing:
-                            self._tasks.start_soon(self._stop_later, server)
+                        self._begin_stop_later(server.record)
+        for record in self._serving.take_left():
+            self._begin_stop_later(record)
         slot.ended.set()
         self.note_end(slot, error)
         if server is None:

@@ -219,7 +219,7 @@ class Swapping:
         """
         plans: list[tuple[ModelTerms, list[Resident]]] = []
         refused = 0
-        spots = self._untried(model, now)
+        spots, again_at = self._untried(model, now)
         for spot in spots:
             kind = (priority, self._planner.kind(spot))
             if kind not in self._plans:
@@ -237,15 +237,18 @@ class Swapping:
             plans.append((spot, victims))
         if refused == len(spots):
             self._books.reject_all(model, model.trials.why_not(model.terms))
+        else:
+            self.due_at = min(self.due_at, again_at)
         return plans
 
     def spots_left(self, model: ModelState, now: float) -> bool:
         """Whether there is a runner on which a start has not failed who waits for the model."""
-        return bool(self._untried(model, now))
+        return bool(self._untried(model, now)[0])
 
-    def _untried(self, model: ModelState, now: float) -> Sequence[ModelTerms]:
+    def _untried(self, model: ModelState, now: float) -> tuple[Sequence[ModelTerms], float]:
+        """Return where a start may be tried now, the best first, and when to look again."""
         if not (model.trials or model.residents or model.terms.elsewhere):
-            return (model.terms,)
+            return (model.terms,), math.inf
         # One to which there is no way is found again: a second one beside it would be too many.
         shunned = [each.terms.runner for each in model.residents if each.is_away]
         return model.trials.untried(model.terms, shunned, self._books.away, now)

@@ -83,15 +83,23 @@ class Trials:
         shunned: Iterable[str | None],
         away: Mapping[str | None, float],
         now: float,
-    ) -> list[ModelTerms]:
-        """Return where a server may be tried for those who wait, the best first.
+    ) -> tuple[list[ModelTerms], float]:
+        """Return where a server may be tried for those who wait, and when to look again.
 
-        In the order of the model's runners, but those after the others that are ``away`` or
-        refused. ``shunned``: where it is not tried at all.
+        The best first: in the order of the model's runners, but those after the others that are
+        ``away`` or, if all are, refused. ``shunned``: where it is not tried at all. When to look
+        again: when one may be tried that is refused now; infinity if there are none.
         """
         found = [
             spot for spot in terms.spots if spot.runner not in shunned and not self._tried(spot)
         ]
+        again_at = float("inf")
+        refused = [spot for spot in found if self._refused_until(spot.runner) > now]
+        # Who waits was let in for the sake of the others: those decide, even if one of them is
+        # away, or nothing would hold back a start that fails for as long as it is.
+        if refused and self.refused_until(terms) <= now:
+            again_at = min(self._refused_until(spot.runner) for spot in refused)
+            found = [spot for spot in found if spot not in refused]
         if len(found) > 1:
             found.sort(
                 key=lambda spot: (
@@ -99,7 +107,7 @@ class Trials:
                     away.get(spot.runner, 0.0) > now,
                 )
             )
-        return found
+        return found, again_at
 
     def further(
         self,

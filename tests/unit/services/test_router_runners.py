@@ -13,6 +13,7 @@ import pytest
 
 from gglib.bootstrap import Composition, SystemClock, compose
 from gglib.domain.device import Device
+from gglib.domain.handle import ProcessHandle
 from gglib.domain.model import Model, ModelDefaults
 from gglib.domain.ownership import OwnerKind
 from gglib.errors import BreakerOpen, NodeUnreachable, NotStarted, StartFailed
@@ -33,6 +34,27 @@ BOTH: dict[str, Any] = {"runner": ("box", "attic"), "concurrency_limit": 1}
 def away(node: str) -> NodeUnreachable:
     """Return why a machine cannot be reached."""
     return NodeUnreachable(node, "connect", "connection refused", "is it on?")
+
+
+class Broken(MockRunner):
+    """Cannot tell whether a server runs, for a reason of its own."""
+
+    def __init__(self, **how: Any) -> None:
+        super().__init__(**how)
+        self.broke = anyio.Event()
+
+    async def is_running(self, handle: ProcessHandle) -> bool:
+        """Break."""
+        self.broke.set()
+        raise RuntimeError(handle.server_id)
+
+
+class Flapping(MockRunner):
+    """Tells whether a server runs, and is away by the time it is to be ended."""
+
+    async def is_running(self, handle: ProcessHandle) -> bool:
+        """It does."""
+        return True
 
 
 @attrs.frozen
@@ -56,6 +78,15 @@ class House:
         async with self.router.lease(model) as lease:
             return lease.server.record.runner
 
+    async def take_over_by_hand(self, model: Model) -> RunningServer:
+        """Have a server of the model be started by hand, and the router take it over."""
+        alone = await self.parts.serving(OwnerKind.STANDALONE)
+        server = await self.serving.adopt((await alone.start(model)).record, model)
+        assert server is not None
+        assert server.by_hand
+        assert await self.router.take_over(server)
+        return server
+
     async def lose(self, server: RunningServer) -> None:
         """Let the machine of a server be away, and a request find that out."""
         runner = {"box": self.box, "attic": self.attic}[server.record.runner]
@@ -72,7 +103,11 @@ class House:
 
 @asynccontextmanager
 async def house(
-    folder: Path, *, box: MockRunner | None = None, owner: OwnerKind = OwnerKind.LIBRARY
+    folder: Path,
+    *,
+    box: MockRunner | None = None,
+    owner: OwnerKind = OwnerKind.LIBRARY,
+    events: RecordingSink | None = None,
 ) -> AsyncIterator[House]:
     """Hold one for the block; each machine has 8 GiB."""
     clock = SystemClock()
@@ -86,7 +121,9 @@ async def house(
         mock_adapters(MockRunner(clock=clock)), runners={"box": box, "attic": attic}
     )
     settings = Settings(data_dir=folder, pool=PoolSettings(health_check_interval_s=0.05))
-    async with compose(settings, events=RecordingSink(), clock=clock, given=given) as parts:
+    async with compose(
+        settings, events=events or RecordingSink(), clock=clock, given=given
+    ) as parts:
         serving = await parts.serving(owner)
         with anyio.fail_after(10):
             async with parts.pool(serving) as (router, pool):
@@ -202,6 +239,32 @@ async def test_machine_that_goes_away_while_a_model_loads_is_not_waited_for(
                 await anyio.sleep(0.01)
             found.box.away = away("box")
         assert served == ["attic"]
+        assert len(found.box.running) == 1
+        found.box.away = None
+        registry = await found.parts.registry()
+        while found.box.running or len(await registry.list()) > 1:
+            await anyio.sleep(0.01)
+
+
+async def test_start_that_is_called_off_while_its_machine_is_away_is_ended_when_it_is_back(
+    tmp_path: Path,
+) -> None:
+    """Nobody waits for it any more, so nobody else would find what it left."""
+    async with house(tmp_path) as found:
+        model = await found.add("qwen", runner="box")
+        found.box.script("qwen", MockScript(load_s=600))
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(found.router.acquire, model)
+            while not found.box.running:
+                await anyio.sleep(0.01)
+            found.box.away = away("box")
+            tasks.cancel_scope.cancel()
+        await found.until()
+        assert len(found.box.running) == 1
+        found.box.away = None
+        registry = await found.parts.registry()
+        while found.box.running or await registry.list():
+            await anyio.sleep(0.01)
 
 
 async def test_requests_go_elsewhere_while_a_machine_is_away_and_its_server_is_found_again(
@@ -287,6 +350,113 @@ async def test_model_that_is_unloaded_while_its_machine_is_away_ends_when_it_is_
         found.box.away = None
         while found.box.running or await (await found.parts.registry()).list():
             await anyio.sleep(0.01)
+
+
+async def test_start_on_a_machine_that_is_back_waits_for_the_end_of_what_was_unloaded_there(
+    tmp_path: Path,
+) -> None:
+    """That has its memory until then; while the machine is away, who asks is told so at once."""
+    async with house(tmp_path) as found:
+        models = [
+            await found.add(name, runner="box", memory_bytes=3 * GIB) for name in ("qwen", "phi")
+        ]
+        other = await found.add("llama", runner="box", memory_bytes=6 * GIB)
+        for model in models:
+            assert await found.served_by(model) == "box"
+        found.box.away = away("box")
+        for model in models:
+            found.router.unload(model)
+            await found.router.wait_unloaded(model)
+        with pytest.raises(NodeUnreachable):
+            await found.router.acquire(other)
+        asked = len(found.box.called)
+        found.box.away = None
+        assert await found.served_by(other) == "box"
+        *ended, last = found.box.called[asked:]
+        assert (sorted(ended), last) == (["stop phi", "stop qwen"], "start llama")
+
+
+async def test_router_ends_though_a_start_waits_for_the_end_of_another(
+    tmp_path: Path,
+) -> None:
+    """What is not ended by then keeps its row, and the next gglib sees to it."""
+    box = Flapping(clock=SystemClock(), name="box", node="box")
+    async with house(tmp_path, box=box) as found:
+        model = await found.add("qwen", runner="box")
+        assert await found.served_by(model) == "box"
+        box.away = away("box")
+        found.router.unload(model)
+        await found.router.wait_unloaded(model)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(found.router.acquire, model)
+            await found.until(("box", "starting"))
+            tasks.cancel_scope.cancel()
+        await found.router.close()
+    assert len(box.starts()) == 1
+
+
+async def test_server_that_was_to_end_is_asked_to_only_when_there_is_a_way_to_it(
+    tmp_path: Path,
+) -> None:
+    """Each attempt would be told, and written into its row."""
+    events = RecordingSink()
+    async with house(tmp_path, events=events) as found:
+        model = await found.add("qwen", **BOTH)
+        async with found.router.lease(model) as lease:
+            await found.lose(lease.server)
+        found.router.unload(model)
+        await found.router.wait_unloaded(model)
+        asked = len(found.box.calls)
+        while len(found.box.calls) < asked + 3:
+            await anyio.sleep(0.01)
+        assert {call.method for call in found.box.calls[asked:]} == {"is_running"}
+        assert events.names.count("server.failed") == 1
+
+
+async def test_runner_that_breaks_when_it_is_to_end_a_server_late_takes_down_no_other(
+    tmp_path: Path,
+) -> None:
+    """A stranger's may raise anything."""
+    box = Broken(clock=SystemClock(), name="box", node="box")
+    async with house(tmp_path, box=box) as found:
+        model = await found.add("qwen", runner="box")
+        other = await found.add("llama", runner="attic")
+        assert await found.served_by(model) == "box"
+        box.away = away("box")
+        found.router.unload(model)
+        await found.router.wait_unloaded(model)
+        await box.broke.wait()
+        assert await found.served_by(other) == "attic"
+
+
+async def test_server_that_was_started_by_hand_runs_on_when_another_has_taken_its_place(
+    tmp_path: Path,
+) -> None:
+    """It is its starter's; pinned, as one that a gateway takes over is."""
+    async with house(tmp_path, owner=OwnerKind.GATEWAY) as found:
+        model = await found.add("qwen", **BOTH)
+        server = await found.take_over_by_hand(model)
+        await found.router.set_pinned(model, pinned=True)
+        await found.lose(server)
+        assert await found.served_by(model) == "attic"
+        found.box.away = None
+        await found.until(("attic", "ready"))
+        assert [each.server_id for each in found.box.running] == [server.server_id]
+        assert await (await found.parts.registry()).get(server.server_id) is not None
+
+
+async def test_server_that_was_started_by_hand_runs_on_when_its_model_was_removed_meanwhile(
+    tmp_path: Path,
+) -> None:
+    """As it would, had its machine been there."""
+    async with house(tmp_path, owner=OwnerKind.GATEWAY) as found:
+        model = await found.add("qwen", **BOTH)
+        server = await found.take_over_by_hand(model)
+        await found.lose(server)
+        found.router.retire(model)
+        found.box.away = None
+        await found.until()
+        assert [each.server_id for each in found.box.running] == [server.server_id]
 
 
 async def test_model_that_loses_a_runner_loses_its_server_there(tmp_path: Path) -> None:

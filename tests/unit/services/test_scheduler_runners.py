@@ -180,6 +180,57 @@ def test_model_is_refused_for_failed_starts_only_if_they_failed_on_every_runner(
     assert "on attic" in str(refused)
 
 
+def test_runner_whose_start_failed_is_not_tried_for_every_request_while_another_is_away(
+    desk: Desk,
+) -> None:
+    """Each is told why of both at once; when the pause is over, it is tried again."""
+    desk.arrive(A)
+    desk.fail(A, unreachable("box"))
+    desk.fail(A)
+    for _ in range(5):
+        desk.wait(0.1)
+        ticket = desk.arrive(A)
+        desk.fail(A, unreachable("box"))
+        assert desk.servers(A) == {}
+        assert "on box: box cannot be reached" in str(desk.errors[ticket])
+        assert "; on attic: " in str(desk.errors[ticket])
+    desk.wait(1)
+    desk.arrive(A)
+    assert where(desk, A) == {"attic": "starting"}
+
+
+def test_runner_whose_start_failed_is_not_tried_for_every_request_beside_a_server_out_of_reach(
+    desk: Desk,
+) -> None:
+    """Nothing is started on the other's machine either."""
+    desk.have(A)
+    desk.lose(at(desk, A, "box"))
+    desk.arrive(A)
+    desk.fail(A)
+    for _ in range(5):
+        desk.wait(0.1)
+        assert "; on attic: " in str(desk.errors[desk.arrive(A)])
+    desk.wait(1)
+    desk.arrive(A)
+    assert where(desk, A) == {"box": "away", "attic": "starting"}
+
+
+def test_who_waits_for_a_place_gets_one_where_a_start_failed_when_its_pause_is_over(
+    desk: Desk,
+) -> None:
+    """Whoever is at work on the other runner need not go for it."""
+    desk.have(B)
+    desk.arrive(B)
+    first = desk.arrive(A)
+    desk.fail(A)
+    desk.leave(first)
+    desk.arrive(A)
+    assert desk.servers(A) == {}
+    desk.wait(1)
+    assert where(desk, A) == {"attic": "starting"}
+    assert desk.is_(B) == "ready"
+
+
 # Further servers
 
 
