@@ -81,13 +81,14 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Requests per second against nginx; needs nginx and wrk on this machine."""
+    """What things cost; needs nginx, wrk and an OpenSSH server on this machine."""
     session.install("-e", ".[llama]", *group("test"))
     session.run("python", "tests/bench/commands.py", env={"PYTHONPATH": "tests"})
     session.run("python", "tests/bench/gguf_header.py")
     session.run("python", "tests/bench/catalog.py")
     session.run("python", "tests/bench/scheduler.py")
     session.run("python", "tests/bench/readiness.py", env={"PYTHONPATH": "tests"})
+    session.run("python", "tests/bench/far.py", env={"PYTHONPATH": "tests"})
     session.run("python", "tests/bench/request.py")
     session.run(
         "python",
