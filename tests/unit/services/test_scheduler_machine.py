@@ -195,9 +195,13 @@ class Schedules(RuleBasedStateMachine):
             residents = () if state is None else state.residents
             staying = [each for each in residents if not (each.is_away or each.is_leaving)]
             assert len(staying) <= model.replicas
+            if not model.elsewhere:
+                # Nor any that serves on until it goes: none was started for one out of reach.
+                there = sum(its not in ("away", "stopping") for its in phases)
+                assert there <= model.replicas
             if "away" not in phases:
-                # One that returns goes at once, or the one that was started in its place does.
-                assert len(phases) <= model.replicas + bool(model.elsewhere)
+                # Each that returns goes at once, or one that was started in its place does.
+                assert len(phases) <= model.replicas * (1 + bool(model.elsewhere))
         for each in self.desk.scheduler.residents:
             if each.closing is Closing.SWAP and self.desk.phases[each.server] == "ready":
                 assert any(self.is_for(other, each) for other in self.models)
@@ -225,7 +229,8 @@ class Schedules(RuleBasedStateMachine):
             assert busy or self.desk.granted or due is not None
         for each in self.desk.scheduler.residents:
             due_at = each.claim_due_at
-            yields = due_at is not None and due_at <= self.desk.now
+            # Servers that go for one swap go together, when the work of all has ended.
+            yields = due_at is not None and due_at <= self.desk.now and self.desk.granted
             if each.takes_requests and not each.in_flight and not yields:
                 assert not each.model.line, "it has nothing to do, and somebody waits for it"
 
